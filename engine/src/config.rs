@@ -1,0 +1,416 @@
+//! The engine's settings: one typed tree, validated once, refused rather than repaired.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use thalweg_io::BLOCK;
+use thalweg_io::boot::BackendChoice;
+
+/// A setting that cannot work, named by its path in the tree.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}={value}: {rule}")]
+pub struct ConfigError {
+    /// Path of the setting, such as `wal.file_bytes`.
+    pub key: &'static str,
+    /// The value given.
+    pub value: String,
+    /// What it must satisfy.
+    pub rule: &'static str,
+}
+
+/// Everything an engine can be told.
+///
+/// ```
+/// use thalweg::Config;
+/// let mut config = Config::new("./data");
+/// config.group.linger_us = 200;
+/// config.cache.bytes = 256 << 20;
+/// assert!(config.validate().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The data directory; made if it does not exist.
+    pub data_dir: PathBuf,
+    /// Shards, each one thread. Fixed when the directory is made; `None` takes what the directory
+    /// has, or one for a new one: one shard fills most devices, and more cost a core each.
+    pub shards: Option<u16>,
+    /// Where shards run and what they run on.
+    pub threads: ThreadConfig,
+    /// The write-ahead log.
+    pub wal: WalConfig,
+    /// What shares a write and a sync.
+    pub group: GroupConfig,
+    /// The tail cache.
+    pub cache: CacheConfig,
+    /// Bounds on what callers may hand in.
+    pub limits: LimitsConfig,
+    /// Segments: when the WAL is sealed into them and when they are merged.
+    pub segment: SegmentConfig,
+    /// Reading.
+    pub read: ReadConfig,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            data_dir: PathBuf::from("thalweg-data"),
+            shards: None,
+            threads: ThreadConfig::default(),
+            wal: WalConfig::default(),
+            group: GroupConfig::default(),
+            cache: CacheConfig::default(),
+            limits: LimitsConfig::default(),
+            segment: SegmentConfig::default(),
+            read: ReadConfig::default(),
+        }
+    }
+}
+
+/// Which backend runs the shards' I/O.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendSetting {
+    /// io_uring, or `blocking` with the reason in the log where io_uring is forbidden.
+    #[default]
+    Auto,
+    /// io_uring; an error where it is forbidden.
+    Uring,
+    /// System calls on the shard's thread.
+    Blocking,
+}
+
+impl From<BackendSetting> for BackendChoice {
+    fn from(setting: BackendSetting) -> BackendChoice {
+        match setting {
+            BackendSetting::Auto => BackendChoice::Auto,
+            BackendSetting::Uring => BackendChoice::Uring,
+            BackendSetting::Blocking => BackendChoice::Blocking,
+        }
+    }
+}
+
+/// How a group is made durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommitSetting {
+    /// One write carrying `RWF_DSYNC`: one round trip; the fastest on the devices measured.
+    #[default]
+    Dsync,
+    /// A write, then `fdatasync`.
+    WriteThenSync,
+}
+
+impl From<CommitSetting> for thalweg_io::CommitStrategy {
+    fn from(setting: CommitSetting) -> Self {
+        match setting {
+            CommitSetting::Dsync => thalweg_io::CommitStrategy::Dsync,
+            CommitSetting::WriteThenSync => thalweg_io::CommitStrategy::WriteThenSync,
+        }
+    }
+}
+
+/// Where shards run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ThreadConfig {
+    /// The I/O backend.
+    pub backend: BackendSetting,
+    /// Pin shard `i` to the `i`-th core the process may use. Default: yes, a shard that moves
+    /// loses its caches.
+    pub pin: bool,
+    /// How long a shard looks for work before it sleeps, µs. 50 covers the gap between two
+    /// commits of a fast device; 0 sleeps at once.
+    pub poll_us: u32,
+}
+
+impl Default for ThreadConfig {
+    fn default() -> ThreadConfig {
+        ThreadConfig { backend: BackendSetting::Auto, pin: true, poll_us: 50 }
+    }
+}
+
+/// The write-ahead log of each shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WalConfig {
+    /// Length of one WAL file. Fixed when the directory is made. 32 MiB seals into segments large
+    /// enough to read well, small enough that two of them are zero-filled in a blink.
+    pub file_bytes: u64,
+    /// Longest that reading the WAL back may take when the engine opens, ms. With the replay speed
+    /// measured when the directory was made it bounds the bytes not yet in segments.
+    pub recovery_target_ms: u32,
+    /// How a group is made durable.
+    pub commit: CommitSetting,
+    /// After this long without a group, µs, a marker makes the last one provably durable.
+    pub witness_after_us: u32,
+}
+
+impl Default for WalConfig {
+    fn default() -> WalConfig {
+        WalConfig {
+            file_bytes: 32 << 20,
+            recovery_target_ms: 1000,
+            commit: CommitSetting::Dsync,
+            witness_after_us: 20_000,
+        }
+    }
+}
+
+/// What shares a write and a sync.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupConfig {
+    /// Longest wait for company before a write starts, µs. 0 = never wait: while a write is in
+    /// flight the next group gathers by itself.
+    pub linger_us: u32,
+    /// Bytes at which a group is full, a multiple of 4,096. 1 MiB is where devices stop gaining.
+    pub bytes_max: u32,
+    /// Groups in flight at once. 2 lets the next group be copied and sent while the device works.
+    pub in_flight_max: u32,
+}
+
+impl Default for GroupConfig {
+    fn default() -> GroupConfig {
+        GroupConfig { linger_us: 0, bytes_max: 1 << 20, in_flight_max: 2 }
+    }
+}
+
+/// The tail cache of each shard: the memory the kernel writes groups from and readers read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheConfig {
+    /// Bytes per shard. 128 MiB holds the whole WAL of a fresh directory, so segments are built
+    /// without reading it back.
+    pub bytes: u64,
+}
+
+impl Default for CacheConfig {
+    fn default() -> CacheConfig {
+        CacheConfig { bytes: 128 << 20 }
+    }
+}
+
+/// Bounds on what callers may hand in, per shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Largest batch, and largest joint append, as encoded. 1 MiB is Kafka's default too.
+    pub batch_bytes_max: u32,
+    /// Requests a mailbox holds.
+    pub queue_requests_max: u32,
+    /// Bytes of appends accepted and not yet acknowledged.
+    pub queue_bytes_max: u64,
+    /// Most partitions on one shard.
+    pub partitions_max: u32,
+    /// Longest partition name, bytes.
+    pub name_bytes_max: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> LimitsConfig {
+        LimitsConfig {
+            batch_bytes_max: 1 << 20,
+            queue_requests_max: 8192,
+            queue_bytes_max: 64 << 20,
+            partitions_max: 1 << 20,
+            name_bytes_max: 249,
+        }
+    }
+}
+
+/// When the WAL is sealed into segments, and how those are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SegmentConfig {
+    /// Age at which a WAL file is sealed though it is not full, ms.
+    pub seal_age_max_ms: u64,
+    /// A partition with this many bytes in a WAL file gets a segment of its own.
+    pub own_bytes_min: u64,
+    /// A WAL file is promoted to a segment in place if at most this many partitions share it.
+    pub promote_partitions_max: u32,
+    /// Shared segments that are merged into one at a time. Each byte is merged once.
+    pub merge_fan_in: u32,
+    /// A segment is rewritten when less than this part of it is live, percent.
+    pub live_percent_min: u32,
+    /// How often retention, merging and compaction look for work, ms.
+    pub check_interval_ms: u64,
+    /// Most bytes per second for background I/O while commits are in flight. Without commits it
+    /// takes the whole device.
+    pub background_bytes_per_s: u64,
+}
+
+impl Default for SegmentConfig {
+    fn default() -> SegmentConfig {
+        SegmentConfig {
+            seal_age_max_ms: 600_000,
+            own_bytes_min: 4 << 20,
+            promote_partitions_max: 4,
+            merge_fan_in: 16,
+            live_percent_min: 50,
+            check_interval_ms: 1000,
+            background_bytes_per_s: 200 << 20,
+        }
+    }
+}
+
+/// Reading.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReadConfig {
+    /// Bytes one fetch gathers before it answers.
+    pub fetch_bytes_max: u32,
+    /// Fetches that may read from disk at once, per shard. Bounds buffers and descriptors.
+    pub disk_fetches_max: u32,
+    /// Segment files kept open, per shard.
+    pub open_files_max: u32,
+    /// Fetches waiting at the end of partitions, per shard.
+    pub waiting_max: u32,
+}
+
+impl Default for ReadConfig {
+    fn default() -> ReadConfig {
+        ReadConfig {
+            fetch_bytes_max: 256 << 10,
+            disk_fetches_max: 16,
+            open_files_max: 128,
+            waiting_max: 1 << 20,
+        }
+    }
+}
+
+/// How long a partition's records are kept. Both bounds may be set; the stricter acts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Keep at most about this many bytes; whole sealed runs go, oldest first.
+    pub bytes_max: Option<u64>,
+    /// Keep records at least this long, ms, by their timestamps.
+    pub age_max_ms: Option<u64>,
+}
+
+/// A partition's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PartitionConfig {
+    /// How long records are kept. Default: for ever.
+    pub retention: Retention,
+    /// Keep only the last record of each key among sealed records. Every record needs a key.
+    pub compact: bool,
+    /// How long a compacted partition keeps a tombstone, ms, so that readers see it. A day.
+    pub tombstone_age_ms: u64,
+}
+
+impl Default for PartitionConfig {
+    fn default() -> PartitionConfig {
+        PartitionConfig { retention: Retention::default(), compact: false, tombstone_age_ms: 86_400_000 }
+    }
+}
+
+/// Room in a group beside the batches' own bytes: header, and padding to a block.
+pub(crate) const GROUP_OVERHEAD: u64 = 2 * BLOCK as u64;
+
+impl Config {
+    /// The defaults, in `data_dir`.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Config {
+        Config { data_dir: data_dir.into(), ..Config::default() }
+    }
+
+    /// Bytes of one chunk of the tail cache: any group fits into one.
+    #[must_use]
+    pub(crate) fn chunk_bytes(&self) -> u64 {
+        let group = u64::from(self.limits.batch_bytes_max.max(self.group.bytes_max)) + GROUP_OVERHEAD;
+        let small = (self.cache.bytes / 32).next_multiple_of(BLOCK as u64).min(4 << 20);
+        group.next_multiple_of(BLOCK as u64).max(small)
+    }
+
+    /// Checks every setting and their relations.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first setting that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let block = BLOCK as u64;
+        let rule = |holds: bool, key, value: u64, rule| {
+            if holds { Ok(()) } else { Err(ConfigError { key, value: value.to_string(), rule }) }
+        };
+        let shards = u64::from(self.shards.unwrap_or(1));
+        rule((1..=1024).contains(&shards), "shards", shards, "must be 1 to 1024")?;
+        let file = self.wal.file_bytes;
+        rule(file.is_multiple_of(block), "wal.file_bytes", file, "must be a multiple of 4096")?;
+        let group = u64::from(self.group.bytes_max);
+        rule(
+            group.is_multiple_of(block) && group > 0,
+            "group.bytes_max",
+            group,
+            "must be a multiple of 4096",
+        )?;
+        let flying = u64::from(self.group.in_flight_max);
+        rule((1..=64).contains(&flying), "group.in_flight_max", flying, "must be 1 to 64")?;
+        let chunk = self.chunk_bytes();
+        rule(
+            file >= 2 * block + chunk && file <= 16 << 30,
+            "wal.file_bytes",
+            file,
+            "must hold two blocks and the largest group (limits.batch_bytes_max, group.bytes_max), and be at most 16 GiB",
+        )?;
+        rule(
+            self.cache.bytes >= (flying + 4) * chunk && self.cache.bytes <= 1 << 42,
+            "cache.bytes",
+            self.cache.bytes,
+            "must hold group.in_flight_max + 4 of the largest groups",
+        )?;
+        let target = u64::from(self.wal.recovery_target_ms);
+        rule((10..=600_000).contains(&target), "wal.recovery_target_ms", target, "must be 10 to 600000")?;
+        let witness = u64::from(self.wal.witness_after_us);
+        rule(witness >= 100, "wal.witness_after_us", witness, "must be at least 100")?;
+        let batch = u64::from(self.limits.batch_bytes_max);
+        rule((1024..=1 << 30).contains(&batch), "limits.batch_bytes_max", batch, "must be 1 KiB to 1 GiB")?;
+        let queue = u64::from(self.limits.queue_requests_max);
+        rule((16..=1 << 20).contains(&queue), "limits.queue_requests_max", queue, "must be 16 to 1048576")?;
+        let bytes = self.limits.queue_bytes_max;
+        rule(bytes >= batch, "limits.queue_bytes_max", bytes, "must be at least limits.batch_bytes_max")?;
+        let name = u64::from(self.limits.name_bytes_max);
+        rule((1..=4096).contains(&name), "limits.name_bytes_max", name, "must be 1 to 4096")?;
+        let fan = u64::from(self.segment.merge_fan_in);
+        rule((2..=256).contains(&fan), "segment.merge_fan_in", fan, "must be 2 to 256")?;
+        let live = u64::from(self.segment.live_percent_min);
+        rule(live <= 100, "segment.live_percent_min", live, "must be at most 100")?;
+        let check = self.segment.check_interval_ms;
+        rule(check >= 1, "segment.check_interval_ms", check, "must be at least 1")?;
+        let speed = self.segment.background_bytes_per_s;
+        rule(speed >= 1 << 20, "segment.background_bytes_per_s", speed, "must be at least 1 MiB")?;
+        let fetch = u64::from(self.read.fetch_bytes_max);
+        rule((block..=1 << 30).contains(&fetch), "read.fetch_bytes_max", fetch, "must be 4 KiB to 1 GiB")?;
+        let disk = u64::from(self.read.disk_fetches_max);
+        rule((1..=1024).contains(&disk), "read.disk_fetches_max", disk, "must be 1 to 1024")?;
+        let files = u64::from(self.read.open_files_max);
+        rule((4..=900).contains(&files), "read.open_files_max", files, "must be 4 to 900")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(key: &str, change: impl FnOnce(&mut Config)) {
+        let mut config = Config::new("x");
+        change(&mut config);
+        assert_eq!(config.validate().unwrap_err().key, key);
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        Config::default().validate().unwrap();
+    }
+
+    #[test]
+    fn an_impossible_setting_is_named() {
+        refused("shards", |c| c.shards = Some(0));
+        refused("group.bytes_max", |c| c.group.bytes_max = 4097);
+        refused("wal.file_bytes", |c| c.wal.file_bytes = 4096);
+        refused("cache.bytes", |c| c.cache.bytes = 1 << 20);
+        refused("limits.queue_bytes_max", |c| c.limits.queue_bytes_max = 1);
+        refused("read.fetch_bytes_max", |c| c.read.fetch_bytes_max = 1);
+    }
+}

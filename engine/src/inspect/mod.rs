@@ -1,0 +1,1 @@
+//! Looking at a data directory that no engine has open.

@@ -1,0 +1,276 @@
+//! The log: partitions by name, over all shards. What an [`Engine`](crate::Engine) and an
+//! [`OwnedShard`](crate::OwnedShard) have in common.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use smallvec::SmallVec;
+
+use crate::append::admit::check_batch_shape;
+use crate::append::joint::{Joint, JointPart};
+use crate::append::request::{AppendReply, AppendRequest, ControlError, Part};
+use crate::append::{Ack, AppendError, Appended};
+use crate::config::{LimitsConfig, PartitionConfig};
+use crate::directory::{Directory, check_name};
+use crate::ids::{PartitionId, ShardId};
+use crate::mailbox::{Refused, Request};
+use crate::metrics::ShardStats;
+use crate::partition::{Partition, ShardLink};
+use crate::record::Batch;
+use crate::shard::query::QueryRequest;
+use crate::slot::Slot;
+use crate::ticket::Ticket;
+use crate::wal::control::Control;
+
+/// Partitions by name. Cheap to clone, shared freely between threads and tasks.
+#[derive(Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    links: Vec<ShardLink>,
+    directory: Directory,
+    limits: Arc<LimitsConfig>,
+    /// Joint appends reach every mailbox in one order, which recovery relies on.
+    joint: Mutex<()>,
+    next_joint: AtomicU64,
+}
+
+/// The answer to a joint append: where each batch went, in the order given.
+pub type JointResult = Result<Vec<Appended>, AppendError>;
+
+impl Log {
+    pub(crate) fn new(links: Vec<ShardLink>, limits: Arc<LimitsConfig>, next_joint: u64) -> Log {
+        let inner = Inner {
+            links,
+            directory: Directory::default(),
+            limits,
+            joint: Mutex::new(()),
+            next_joint: AtomicU64::new(next_joint),
+        };
+        Log { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn add_found(&self, name: Arc<str>, id: PartitionId) -> bool {
+        self.inner.directory.add(name, id)
+    }
+
+    pub(crate) fn links(&self) -> &[ShardLink] {
+        &self.inner.links
+    }
+
+    fn link(&self, id: PartitionId) -> &ShardLink {
+        &self.inner.links[id.0 as usize % self.inner.links.len()]
+    }
+
+    fn handle(&self, name: Arc<str>, id: PartitionId) -> Partition {
+        Partition { id, name, link: self.link(id).clone() }
+    }
+
+    /// Shards of this log.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.inner.links.len()
+    }
+
+    /// Makes a partition, and waits until it is durable.
+    ///
+    /// # Errors
+    /// [`ControlError::NameTaken`], [`ControlError::BadName`], and those of an append.
+    pub fn create(&self, name: &str, config: PartitionConfig) -> Result<Partition, ControlError> {
+        self.start_create(name, config).wait()
+    }
+
+    /// Starts to make a partition: many can be under way at once.
+    pub fn start_create(&self, name: &str, config: PartitionConfig) -> Creating {
+        let reserved = check_name(name, self.inner.limits.name_bytes_max)
+            .and_then(|()| self.inner.directory.reserve(name));
+        let started = reserved.map(|(name, count)| {
+            // Partitions go round the shards; ids say where they are from then on.
+            let link = &self.inner.links[count % self.inner.links.len()];
+            let control = Control::Create { partition: PartitionId(0), config, name: name.to_string() };
+            (name, link.control(control))
+        });
+        Creating { log: self.clone(), started: Some(started) }
+    }
+
+    /// The partition of that name.
+    ///
+    /// # Errors
+    /// [`ControlError::NoSuchPartition`].
+    pub fn partition(&self, name: &str) -> Result<Partition, ControlError> {
+        let found = self.inner.directory.find(name);
+        let (name, id) = found.ok_or_else(|| ControlError::NoSuchPartition(format!("{name:?}")))?;
+        Ok(self.handle(name, id))
+    }
+
+    /// All partitions, by name.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<Partition> {
+        self.inner.directory.list().into_iter().map(|(name, id)| self.handle(name, id)).collect()
+    }
+
+    /// Deletes a partition with its records, and waits until that is durable.
+    ///
+    /// # Errors
+    /// [`ControlError::NoSuchPartition`], and those of an append.
+    pub fn delete(&self, name: &str) -> Result<(), ControlError> {
+        self.start_delete(name)?.wait()?;
+        self.forget(name);
+        Ok(())
+    }
+
+    /// Starts to delete a partition. When the ticket has resolved, call [`forget`](Self::forget).
+    ///
+    /// # Errors
+    /// [`ControlError::NoSuchPartition`].
+    pub fn start_delete(
+        &self,
+        name: &str,
+    ) -> Result<Ticket<Result<PartitionId, ControlError>>, ControlError> {
+        let partition = self.partition(name)?;
+        Ok(partition.link.control(Control::Delete { partition: partition.id }))
+    }
+
+    /// Lets go of the name of a deleted partition.
+    pub fn forget(&self, name: &str) {
+        self.inner.directory.remove(name);
+    }
+
+    /// Appends to several partitions: all of it is stored, or nothing, also after a crash.
+    ///
+    /// Over several shards this waits for room in their queues, costs each shard a group, and
+    /// holds up what comes behind it there until the slowest shard has it on disk.
+    pub fn append_atomic(&self, batches: Vec<(Partition, Batch)>) -> Ticket<JointResult> {
+        let mut total = 0;
+        let mut by_shard: Vec<(ShardId, Vec<usize>, SmallVec<[Part; 1]>)> = Vec::new();
+        let count = batches.len();
+        for (index, (partition, batch)) in batches.into_iter().enumerate() {
+            let bytes_max = match check_batch_shape(&self.inner.limits, partition.id, &batch) {
+                Ok(bytes_max) => bytes_max,
+                Err(error) => return Ticket::ready(Err(error), Err),
+            };
+            total += bytes_max;
+            if total > u64::from(self.inner.limits.batch_bytes_max) {
+                let limit = self.inner.limits.batch_bytes_max;
+                let error = AppendError::BatchTooLarge { partition: partition.id, size: total, limit };
+                return Ticket::ready(Err(error), Err);
+            }
+            let shard = partition.link.mailbox.shard();
+            let part = Part { partition: partition.id, batch, expected: None, bytes_max };
+            match by_shard.iter_mut().find(|(known, ..)| *known == shard) {
+                Some((_, indexes, parts)) => {
+                    indexes.push(index);
+                    parts.push(part);
+                }
+                None => by_shard.push((shard, vec![index], smallvec::smallvec![part])),
+            }
+        }
+        if by_shard.is_empty() {
+            return Ticket::ready(Ok(Vec::new()), Err);
+        }
+        self.send_joint(count, by_shard)
+    }
+
+    fn send_joint(
+        &self,
+        count: usize,
+        mut by_shard: Vec<(ShardId, Vec<usize>, SmallVec<[Part; 1]>)>,
+    ) -> Ticket<JointResult> {
+        let slot = Arc::new(Slot::new());
+        let link = |shard: ShardId| &self.inner.links[shard.0 as usize];
+        let mailboxes: Vec<_> = by_shard.iter().map(|(shard, ..)| link(*shard).mailbox.clone()).collect();
+        let _one_order = self.inner.joint.lock().unwrap_or_else(PoisonError::into_inner);
+        let spans = by_shard.len() > 1;
+        let transaction = if spans { self.inner.next_joint.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        let joint = Joint::new(transaction, mailboxes, count, slot.clone());
+        let request = |indexes: Vec<usize>, parts: SmallVec<[Part; 1]>| {
+            let budget = parts.iter().map(|part| part.bytes_max).sum();
+            let part = JointPart { joint: joint.clone(), indexes: indexes.into() };
+            let reply = AppendReply::Joint(part);
+            Request::Append(AppendRequest { parts, ack: Ack::Flushed, reply, budget })
+        };
+        if !spans && let Some((shard, indexes, parts)) = by_shard.pop() {
+            return Ticket::send(&link(shard).mailbox, slot, None, request(indexes, parts), Err);
+        }
+        for (shard, indexes, parts) in by_shard {
+            let mut request = request(indexes, parts);
+            // Every part must be sent once the first is: wait for room, the shard makes some.
+            loop {
+                match link(shard).mailbox.try_send(request) {
+                    Ok(()) => break,
+                    Err(Refused::Full(back)) => request = back,
+                    Err(Refused::Ended(Request::Append(back), error)) => {
+                        back.refuse(error);
+                        break;
+                    }
+                    Err(Refused::Ended(..)) => break,
+                }
+                std::thread::yield_now();
+            }
+        }
+        Ticket::waiting(slot, Err)
+    }
+
+    /// A snapshot of a shard's counters and latencies; none if it has ended.
+    pub fn stats(&self, shard: usize) -> Ticket<Option<ShardStats>> {
+        let Some(link) = self.inner.links.get(shard) else { return Ticket::ready(None, |_| None) };
+        let slot = Arc::new(Slot::new());
+        let request = Request::Query(QueryRequest::Stats(slot.clone()));
+        Ticket::send(&link.mailbox, slot, None, request, |_| None)
+    }
+
+    /// Why a shard has ended, if any has.
+    #[must_use]
+    pub fn ended(&self) -> Option<AppendError> {
+        self.inner.links.iter().find_map(|link| link.mailbox.ended().cloned())
+    }
+}
+
+/// A partition in the making: a future, or something to wait for.
+#[must_use = "the partition exists when this resolves"]
+pub struct Creating {
+    log: Log,
+    #[allow(clippy::type_complexity)]
+    started: Option<Result<(Arc<str>, Ticket<Result<PartitionId, ControlError>>), ControlError>>,
+}
+
+impl Creating {
+    /// Sleeps until the partition is durable.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn wait(self) -> Result<Partition, ControlError> {
+        crate::slot::block_on(self)
+    }
+}
+
+impl Future for Creating {
+    type Output = Result<Partition, ControlError>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        use std::task::Poll;
+        let (name, mut ticket) = match self.started.take().expect("polled until it resolves, and not after") {
+            Ok(started) => started,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        let Poll::Ready(made) = std::pin::Pin::new(&mut ticket).poll(context) else {
+            self.started = Some(Ok((name, ticket)));
+            return Poll::Pending;
+        };
+        self.log.inner.directory.settle(&name, made.as_ref().ok().copied());
+        Poll::Ready(made.map(|id| self.log.handle(name, id)))
+    }
+}
+
+impl Drop for Creating {
+    fn drop(&mut self) {
+        // Given up half-way: the partition may come into being all the same, and is found on
+        // reopening; until then its name stays taken.
+        self.started = None;
+    }
+}

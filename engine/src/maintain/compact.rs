@@ -1,0 +1,94 @@
+//! Compaction by key: only the last record of each key is kept.
+//!
+//! Offsets stay as they are: a compacted batch covers the offsets it always did, and holds fewer
+//! records. Records without a key are kept.
+
+use rustc_hash::FxHashMap;
+
+use crate::ids::Offset;
+use crate::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, BatchView};
+use crate::segment::ReadError;
+
+/// Most bytes of keys that one compaction remembers. Records behind the point where it is full are
+/// kept, and compacted the next time.
+const KEY_BYTES_MAX: usize = 64 << 20;
+
+/// The last offset of every key.
+#[derive(Default)]
+pub(super) struct KeyMap {
+    last: FxHashMap<Box<[u8]>, Offset>,
+    bytes: usize,
+    /// Offsets from here on were not looked at.
+    end: Option<Offset>,
+}
+
+impl KeyMap {
+    /// Notes the keys of a batch; batches come in offset order.
+    pub(super) fn note(&mut self, batch: &BatchView) -> Result<(), ReadError> {
+        if self.end.is_some() || batch.header().kind != BatchKind::Records {
+            return Ok(());
+        }
+        for record in batch.records() {
+            let record = record.map_err(|error| ReadError::new(batch.base_offset().0, error))?;
+            let Some(key) = record.key() else { continue };
+            if let Some(last) = self.last.get_mut(key) {
+                *last = record.offset;
+                continue;
+            }
+            if self.bytes + key.len() > KEY_BYTES_MAX {
+                self.end = Some(record.offset);
+                return Ok(());
+            }
+            self.bytes += key.len() + 64;
+            self.last.insert(key.into(), record.offset);
+        }
+        Ok(())
+    }
+
+    fn is_last(&self, key: &[u8], offset: Offset) -> bool {
+        let unknown = self.end.is_some_and(|end| offset >= end);
+        unknown || self.last.get(key).is_none_or(|last| *last == offset)
+    }
+}
+
+/// What remains of a batch.
+pub(super) enum Keep {
+    Whole,
+    Part(BatchHeader, Vec<u8>),
+    Nothing,
+}
+
+/// Leaves out records whose key occurs later, and tombstones older than `horizon_ms`.
+pub(super) fn compact_batch(batch: &BatchView, keys: &KeyMap, horizon_ms: i64) -> Result<Keep, ReadError> {
+    let header = batch.header();
+    if header.kind != BatchKind::Records {
+        return Ok(Keep::Whole);
+    }
+    let mut bytes = vec![0; BATCH_HEADER_BYTES];
+    let mut kept = 0;
+    let mut max_timestamp_ms = i64::MIN;
+    let mut rest = batch.body();
+    for record in batch.records() {
+        let record = record.map_err(|error| ReadError::new(batch.base_offset().0, error))?;
+        let (raw, behind) = rest.split_at(record.encoded_len());
+        rest = behind;
+        let keep = record.key().is_none_or(|key| {
+            let dead = record.value().is_none() && record.timestamp_ms < horizon_ms;
+            keys.is_last(key, record.offset) && !dead
+        });
+        if keep {
+            bytes.extend_from_slice(raw);
+            kept += 1;
+            max_timestamp_ms = max_timestamp_ms.max(record.timestamp_ms);
+        }
+    }
+    if kept == header.record_count {
+        return Ok(Keep::Whole);
+    }
+    if kept == 0 {
+        return Ok(Keep::Nothing);
+    }
+    let mut header = BatchHeader { len: bytes.len() as u32, record_count: kept, max_timestamp_ms, ..*header };
+    header.crc = header.seal(&mut bytes);
+    Ok(Keep::Part(header, bytes))
+}

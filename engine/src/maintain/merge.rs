@@ -1,0 +1,261 @@
+//! Merging: shared segments become fewer, and segments with little live data are rewritten.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use thalweg_io::Backend;
+
+use crate::ids::{FileNumber, Offset, PartitionId};
+use crate::maintain::MaintainError;
+use crate::maintain::compact::{Keep, KeyMap, compact_batch};
+use crate::manifest::{Change, SegmentKind};
+use crate::partitions::RunRef;
+use crate::read::cut::{Bounds, cut_piece};
+use crate::record::BatchView;
+use crate::segment::{Built, ReadError, SegmentIdentity, SegmentReader, SegmentWriter};
+use crate::shard::Core;
+use crate::shard::state::State;
+
+/// Which segments to rewrite next, if any: too many small shared ones, one with little live data,
+/// or those of a partition whose keys were written over.
+pub(crate) fn pick(state: &State, fan_in: usize, live_percent_min: u64) -> Option<Vec<FileNumber>> {
+    let mut shared: Vec<_> = state
+        .segments
+        .values()
+        .filter(|segment| segment.meta.kind == SegmentKind::Shared && segment.live_runs > 0)
+        .map(|segment| segment.meta.file)
+        .collect();
+    if shared.len() >= fan_in {
+        shared.sort_unstable();
+        shared.truncate(fan_in);
+        return Some(shared);
+    }
+    let sparse = state.segments.values().filter(|segment| {
+        segment.live_runs > 0 && segment.live_bytes * 100 < segment.meta.batch_bytes * live_percent_min
+    });
+    if let Some(segment) = sparse.min_by_key(|segment| segment.meta.file) {
+        return Some(vec![segment.meta.file]);
+    }
+    let overwritten = state.partitions.iter().filter(|(_, partition)| {
+        let total: u64 = partition.runs.iter().map(|run| run.bytes).sum();
+        let dirty = partition.runs.iter().filter(|run| run.end_offset > partition.compacted_to);
+        let dirty: u64 = dirty.map(|run| run.bytes).sum();
+        partition.config.compact && dirty > 0 && dirty * 2 >= total
+    });
+    let (_, partition) = overwritten.min_by_key(|(id, _)| *id)?;
+    let files: BTreeSet<_> = partition.runs.iter().map(|run| run.file).collect();
+    Some(files.into_iter().collect())
+}
+
+/// A partition's runs in the inputs that follow each other without another segment between.
+struct Stretch {
+    partition: PartitionId,
+    runs: Vec<RunRef>,
+    log_start: Offset,
+    compact: bool,
+    /// Whether it holds all of the partition's runs, so that keys can be compared.
+    whole: bool,
+    tombstone_age_ms: u64,
+}
+
+impl Stretch {
+    fn bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.bytes).sum()
+    }
+}
+
+impl<B: Backend> Core<B> {
+    pub(super) fn pick_merge(&self) -> Option<Vec<FileNumber>> {
+        let config = &self.config.segment;
+        pick(&self.state(), config.merge_fan_in as usize, u64::from(config.live_percent_min))
+    }
+
+    /// Writes what is live in `inputs` to new segments and lets those take their place.
+    pub(super) async fn rewrite(self: &Rc<Self>, inputs: &[FileNumber]) -> Result<(), MaintainError> {
+        let stretches = self.stretches(inputs);
+        let mut shared = None;
+        let mut built = Vec::new();
+        let mut seen = BTreeSet::new();
+        let own_min = self.config.segment.own_bytes_min;
+        for stretch in &stretches {
+            // A segment holds one run of a partition; further stretches get segments of their own.
+            let own = stretch.bytes() >= own_min || !seen.insert(stretch.partition);
+            if own {
+                let mut writer = self.merge_writer().await?;
+                match self.copy_stretch(&mut writer, stretch).await {
+                    Ok(()) => built.push(writer.finish().await?),
+                    Err(error) => {
+                        writer.abandon().await;
+                        return Err(error);
+                    }
+                }
+                continue;
+            }
+            let writer = match &mut shared {
+                Some(writer) => writer,
+                none => none.insert(self.merge_writer().await?),
+            };
+            if let Err(error) = self.copy_stretch(writer, stretch).await {
+                if let Some(writer) = shared.take() {
+                    writer.abandon().await;
+                }
+                return Err(error);
+            }
+        }
+        if let Some(writer) = shared {
+            built.push(writer.finish().await?);
+        }
+        covers(&stretches, &built)?;
+        let mut changes: Vec<_> = inputs.iter().map(|file| Change::SegmentRemoved(*file)).collect();
+        changes.extend(built.iter().map(|built| Change::SegmentAdded(built.meta.clone())));
+        self.commit_manifest(changes).await?;
+        self.adopt_merged(inputs, &stretches, &built);
+        for file in inputs {
+            self.files.forget(*file);
+            let removed = self.reactor.run(thalweg_io::Op::Remove { path: self.path(*file) }).await;
+            if let Err(error) = removed {
+                tracing::warn!(shard = self.shard.0, file = file.0, %error, "a merged segment stays on disk");
+            }
+        }
+        self.metrics.borrow_mut().segments_merged += inputs.len() as u64;
+        Ok(())
+    }
+
+    /// What is live in `inputs`, by partition and then offset.
+    fn stretches(&self, inputs: &[FileNumber]) -> Vec<Stretch> {
+        let inputs: BTreeSet<_> = inputs.iter().copied().collect();
+        let state = self.state();
+        let mut by_partition: BTreeMap<PartitionId, Vec<Stretch>> = BTreeMap::new();
+        for (id, partition) in state.partitions.iter() {
+            let mut open = false;
+            for run in &partition.runs {
+                if !inputs.contains(&run.file) {
+                    open = false;
+                    continue;
+                }
+                let stretches = by_partition.entry(id).or_default();
+                if !open {
+                    stretches.push(Stretch {
+                        partition: id,
+                        runs: Vec::new(),
+                        log_start: partition.log_start,
+                        compact: partition.config.compact,
+                        whole: false,
+                        tombstone_age_ms: partition.config.tombstone_age_ms,
+                    });
+                    open = true;
+                }
+                if let Some(stretch) = stretches.last_mut() {
+                    stretch.runs.push(*run);
+                    stretch.whole = stretch.runs.len() == partition.runs.len();
+                }
+            }
+        }
+        by_partition.into_values().flatten().collect()
+    }
+
+    async fn merge_writer(self: &Rc<Self>) -> Result<SegmentWriter<'_, B>, MaintainError> {
+        let number = self.state_mut().take_file_number();
+        let identity = SegmentIdentity {
+            file: number,
+            directory: self.directory,
+            shard: self.shard,
+            kind: SegmentKind::Merged,
+            created_ms: self.reactor.wall_ms(),
+            sequence_end: 0,
+        };
+        Ok(SegmentWriter::create(&self.reactor, &self.governor, self.path(number), identity).await?)
+    }
+
+    async fn copy_stretch(
+        self: &Rc<Self>,
+        writer: &mut SegmentWriter<'_, B>,
+        stretch: &Stretch,
+    ) -> Result<(), MaintainError> {
+        let (Some(first), Some(last)) = (stretch.runs.first(), stretch.runs.last()) else { return Ok(()) };
+        let compacting = stretch.compact && stretch.whole;
+        let mut keys = KeyMap::default();
+        if compacting {
+            for run in &stretch.runs {
+                self.for_each_batch(stretch, run, async |batch: BatchView| {
+                    keys.note(&batch).map_err(MaintainError::from)
+                })
+                .await?;
+            }
+        }
+        writer.begin_run(stretch.partition, first.base_offset.max(stretch.log_start));
+        let horizon_ms = self.reactor.wall_ms().saturating_sub_unsigned(stretch.tombstone_age_ms);
+        for run in &stretch.runs {
+            self.for_each_batch(stretch, run, async |batch: BatchView| {
+                let kept = if compacting { compact_batch(&batch, &keys, horizon_ms)? } else { Keep::Whole };
+                match kept {
+                    Keep::Whole => writer.add(batch.header(), batch.bytes()).await?,
+                    Keep::Part(header, bytes) => writer.add(&header, &bytes).await?,
+                    Keep::Nothing => {}
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        writer.end_run(last.end_offset, compacting);
+        Ok(())
+    }
+
+    /// Gives every live batch of a run, in order.
+    async fn for_each_batch(
+        self: &Rc<Self>,
+        stretch: &Stretch,
+        run: &RunRef,
+        mut visit: impl AsyncFnMut(BatchView) -> Result<(), MaintainError>,
+    ) -> Result<(), MaintainError> {
+        let open = self.files.open(self.path(run.file), run.file).await?;
+        let reader = SegmentReader::new(&self.reactor, &self.governor, open.id(), open.len());
+        let entries = reader.entries(open.trailer(), run.first_entry, run.entry_count).await?;
+        let bounds = Bounds { partition: stretch.partition, from: stretch.log_start, end: Offset(u64::MAX) };
+        for entry in entries {
+            let piece = reader.read(&entry).await?;
+            let mut batches = Vec::new();
+            cut_piece(&piece, &bounds, &mut batches)
+                .map_err(|flaw| ReadError::new(flaw.position, flaw.reason))?;
+            for batch in batches {
+                visit(batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt_merged(&self, inputs: &[FileNumber], stretches: &[Stretch], built: &[Built]) {
+        let inputs: BTreeSet<_> = inputs.iter().copied().collect();
+        let mut state = self.state_mut();
+        for stretch in stretches {
+            let Some(partition) = state.partitions.get_mut(stretch.partition) else { continue };
+            partition.runs.retain(|run| !inputs.contains(&run.file));
+            if stretch.compact && stretch.whole {
+                partition.compacted_to = stretch.runs.last().map_or(Offset(0), |run| run.end_offset);
+            }
+        }
+        inputs.iter().for_each(|file| drop(state.segments.remove(file)));
+        state.adopt_segments(built);
+    }
+}
+
+/// Whether the new segments cover what the old ones did: nothing may be deleted otherwise.
+fn covers(stretches: &[Stretch], built: &[Built]) -> Result<(), MaintainError> {
+    let mut runs: Vec<_> = built.iter().flat_map(|built| &built.runs).collect();
+    runs.sort_unstable_by_key(|run| (run.partition, run.base_offset));
+    let mut runs = runs.into_iter();
+    for stretch in stretches {
+        let (Some(first), Some(last)) = (stretch.runs.first(), stretch.runs.last()) else { continue };
+        let start = first.base_offset.max(stretch.log_start);
+        let matches = runs.next().is_some_and(|run| {
+            run.partition == stretch.partition
+                && run.base_offset == start
+                && run.end_offset == last.end_offset
+        });
+        if !matches {
+            let reason = format!("the merge of partition {} does not cover its inputs", stretch.partition);
+            return Err(ReadError::new(0, reason).into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! What a shard does in the background: it keeps spare WAL files ready, seals full ones into
+//! segments, enforces retention, merges and compacts. All of it at the governor's pace, a step at
+//! a time between turns; none of it holds up a commit.
+
+mod compact;
+mod merge;
+pub(crate) mod prepare;
+mod retain;
+mod seal;
+
+use std::future::Future as _;
+use std::io;
+use std::rc::Rc;
+
+use thalweg_io::Backend;
+
+use crate::manifest::ManifestError;
+use crate::shard::Core;
+
+/// How long to wait before trying again what the disk refused, µs.
+const RETRY_AFTER_US: u64 = 500_000;
+
+/// Why a step in the background did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MaintainError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Manifest(#[from] ManifestError),
+    #[error("{0}")]
+    Read(#[from] crate::segment::ReadError),
+}
+
+impl MaintainError {
+    fn is_out_of_space(&self) -> bool {
+        let source = match self {
+            MaintainError::Io(source) | MaintainError::Manifest(ManifestError::Io { source, .. }) => source,
+            _ => return false,
+        };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
+    /// Whether the manifest on disk may no longer be the one in memory.
+    fn is_fatal(&self) -> bool {
+        let MaintainError::Manifest(error) = self else { return false };
+        match error {
+            ManifestError::Poisoned(_) | ManifestError::Damaged { .. } | ManifestError::Conflict(_) => true,
+            ManifestError::Io { .. } => !self.is_out_of_space(),
+        }
+    }
+}
+
+impl<B: Backend> Core<B> {
+    /// Starts the background tasks.
+    pub(crate) fn start_maintenance(self: &Rc<Self>) {
+        self.maintenance_tasks.set(2);
+        self.reactor.spawn(keep_wal(self.clone()));
+        self.reactor.spawn(tidy(self.clone()));
+    }
+
+    fn ends(&self) -> bool {
+        let state = self.state();
+        state.closing || state.halted.is_some()
+    }
+
+    /// Takes note of a failed step. Returns whether to go on.
+    fn failed(&self, what: &str, error: &MaintainError) -> bool {
+        if error.is_fatal() {
+            self.halt(&format!("{what}: {error}"));
+            return false;
+        }
+        self.metrics.borrow_mut().background_errors += 1;
+        if error.is_out_of_space() {
+            let mut state = self.state_mut();
+            if !state.out_of_space {
+                tracing::warn!(
+                    shard = self.shard.0,
+                    what,
+                    "no space left; appends stop when the WAL is full"
+                );
+            }
+            state.out_of_space = true;
+        } else {
+            tracing::warn!(shard = self.shard.0, what, %error, "a background step failed; trying again");
+        }
+        true
+    }
+
+    /// Waits for a reason to look again, or `micros`.
+    async fn rest(&self, micros: u64) {
+        if self.ends() {
+            return;
+        }
+        let mut event = Box::pin(self.maintain.listen());
+        let mut sleep = Box::pin(self.reactor.sleep_us(micros));
+        std::future::poll_fn(|context| {
+            if event.as_mut().poll(context).is_ready() || sleep.as_mut().poll(context).is_ready() {
+                return std::task::Poll::Ready(());
+            }
+            std::task::Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Keeps a spare WAL file ready and seals full ones.
+async fn keep_wal<B: Backend>(core: Rc<Core<B>>) {
+    while !core.ends() {
+        let step = core.keep_wal_once().await;
+        match step {
+            Ok(true) => core.state_mut().out_of_space = false,
+            Ok(false) => core.rest(core.config.segment.check_interval_ms * 1000).await,
+            Err(error) => {
+                if !core.failed("keeping the WAL", &error) {
+                    break;
+                }
+                core.rest(RETRY_AFTER_US).await;
+            }
+        }
+    }
+    core.task_ended();
+}
+
+/// Enforces retention, drops dead segments, merges and compacts.
+async fn tidy<B: Backend>(core: Rc<Core<B>>) {
+    while !core.ends() {
+        if let Err(error) = core.tidy_once().await
+            && !core.failed("tidying segments", &error)
+        {
+            break;
+        }
+        core.rest(core.config.segment.check_interval_ms * 1000).await;
+    }
+    core.task_ended();
+}
+
+impl<B: Backend> Core<B> {
+    fn task_ended(&self) {
+        self.maintenance_tasks.set(self.maintenance_tasks.get() - 1);
+    }
+
+    /// One step of keeping the WAL. Returns whether there was one.
+    async fn keep_wal_once(self: &Rc<Self>) -> Result<bool, MaintainError> {
+        if self.wants_spare() {
+            self.prepare_spare().await?;
+            return Ok(true);
+        }
+        self.ask_for_roll_by_age();
+        self.seal_oldest().await
+    }
+
+    async fn tidy_once(self: &Rc<Self>) -> Result<(), MaintainError> {
+        self.enforce_retention();
+        self.drop_dead_segments().await?;
+        while let Some(inputs) = self.pick_merge() {
+            if self.ends() {
+                break;
+            }
+            self.rewrite(&inputs).await?;
+            self.drop_dead_segments().await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! Retention: what may go, and the segments nobody needs any more.
+
+use std::rc::Rc;
+
+use thalweg_io::{Backend, Op, OpenMode};
+
+use crate::append::request::{Arrival, ControlRequest, Queued};
+use crate::config::Retention;
+use crate::ids::{FileNumber, Offset};
+use crate::maintain::MaintainError;
+use crate::maintain::prepare::zero_fill;
+use crate::maintain::seal::is_unread;
+use crate::manifest::{Change, SegmentKind};
+use crate::partitions::RunRef;
+use crate::shard::Core;
+use crate::wal::control::Control;
+use crate::wal::ring::SpareFile;
+
+/// The new log start offset that `retention` allows, by whole runs, oldest first.
+pub(crate) fn retained_start(retention: &Retention, runs: &[RunRef], now_ms: i64) -> Option<Offset> {
+    let mut bytes: u64 = runs.iter().map(|run| run.bytes).sum();
+    let mut start = None;
+    for run in runs {
+        let too_many = retention.bytes_max.is_some_and(|bytes_max| bytes - run.bytes >= bytes_max);
+        // A timestamp ahead of the clock keeps its run no longer than one of now would.
+        let newest = run.max_timestamp_ms.min(now_ms);
+        let too_old =
+            retention.age_max_ms.is_some_and(|age_max_ms| now_ms.saturating_sub(newest) as u64 > age_max_ms);
+        if !too_many && !too_old {
+            break;
+        }
+        bytes -= run.bytes;
+        start = Some(run.end_offset);
+    }
+    start
+}
+
+impl<B: Backend> Core<B> {
+    /// Queues trims for partitions whose oldest runs may go.
+    pub(super) fn enforce_retention(&self) {
+        let now_ms = self.reactor.wall_ms();
+        let now = self.reactor.now();
+        let mut state = self.state_mut();
+        let due: Vec<_> = state
+            .partitions
+            .iter()
+            .filter(|(_, partition)| partition.config.retention != Retention::default())
+            .filter_map(|(id, partition)| {
+                let start = retained_start(&partition.config.retention, &partition.runs, now_ms)?;
+                (start > partition.log_start).then_some((id, start))
+            })
+            .collect();
+        for (partition, log_start) in due {
+            let control = Control::Trim { partition, log_start };
+            let arrival = Arrival::Control(ControlRequest { control, reply: None });
+            state.arrival_bytes += arrival.bytes_max();
+            state.arrivals.push_back(Queued { arrival, since: now });
+        }
+    }
+
+    /// Removes segments that no partition refers to, first from the manifest, then from the disk.
+    pub(super) async fn drop_dead_segments(self: &Rc<Self>) -> Result<(), MaintainError> {
+        let dead: Vec<(FileNumber, SegmentKind)> = {
+            let state = self.state();
+            let dead = state.segments.values().filter(|segment| segment.live_runs == 0);
+            dead.map(|segment| (segment.meta.file, segment.meta.kind)).collect()
+        };
+        for (file, kind) in dead {
+            let unread = is_unread(&self.files, file);
+            if kind == SegmentKind::Promoted && unread && self.recycle(file).await? {
+                continue;
+            }
+            self.commit_manifest(vec![Change::SegmentRemoved(file)]).await?;
+            self.state_mut().segments.remove(&file);
+            let removed = self.reactor.run(Op::Remove { path: self.path(file) }).await;
+            if let Err(error) = removed {
+                tracing::warn!(shard = self.shard.0, file = file.0, %error, "a dead segment stays on disk");
+            }
+            self.metrics.borrow_mut().segments_removed += 1;
+        }
+        Ok(())
+    }
+
+    /// Gives a dead promoted segment back to the WAL ring: its blocks are written already.
+    async fn recycle(self: &Rc<Self>, number: FileNumber) -> Result<bool, MaintainError> {
+        let (file_bytes, wanted) = {
+            let state = self.state();
+            (state.wal.file_bytes, state.wal.files() < self.wal_files_max && state.wal.spares.len() < 2)
+        };
+        if !wanted {
+            return Ok(false);
+        }
+        let (id, len) = self.reactor.open(self.path(number), OpenMode::ReadWrite).await?;
+        let ready = async {
+            if len > file_bytes {
+                self.reactor.run(Op::Truncate { file: id, len: file_bytes }).await?;
+            }
+            zero_fill(&self.reactor, Some(&self.governor), id, len.min(file_bytes), file_bytes).await?;
+            self.reactor.run(Op::Sync { file: id }).await
+        };
+        // Until the manifest says so it is a dead segment, whatever is in it.
+        let ready = ready.await.map_err(MaintainError::from);
+        let changes = vec![Change::SegmentRemoved(number), Change::WalFileAdded(number)];
+        let committed = match ready {
+            Ok(()) => self.commit_manifest(changes).await.map_err(MaintainError::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = committed {
+            let _ = self.reactor.run(Op::Close { file: id }).await;
+            return Err(error);
+        }
+        let mut state = self.state_mut();
+        state.segments.remove(&number);
+        state.wal.spares.push_back(SpareFile { number, id });
+        drop(state);
+        self.metrics.borrow_mut().files_recycled += 1;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(spec: &[(u64, u64, i64)]) -> Vec<RunRef> {
+        let mut base = 0;
+        let make = |(count, bytes, max_timestamp_ms): &(u64, u64, i64)| {
+            let run = RunRef {
+                base_offset: Offset(base),
+                end_offset: Offset(base + count),
+                file: FileNumber(0),
+                max_timestamp_ms: *max_timestamp_ms,
+                bytes: *bytes,
+                first_entry: 0,
+                entry_count: 1,
+            };
+            base += count;
+            run
+        };
+        spec.iter().map(make).collect()
+    }
+
+    #[track_caller]
+    fn check(bytes_max: Option<u64>, age_max_ms: Option<u64>, now_ms: i64, want: Option<u64>) {
+        let runs = runs(&[(10, 100, 1000), (10, 100, 2000), (10, 100, 3000)]);
+        let got = retained_start(&Retention { bytes_max, age_max_ms }, &runs, now_ms);
+        assert_eq!(got, want.map(Offset));
+    }
+
+    #[test]
+    fn whole_runs_go_while_enough_bytes_stay() {
+        check(Some(300), None, 0, None);
+        check(Some(200), None, 0, Some(10));
+        check(Some(199), None, 0, Some(10));
+        check(Some(100), None, 0, Some(20));
+        check(Some(0), None, 0, Some(30));
+    }
+
+    #[test]
+    fn runs_go_when_their_newest_record_is_old() {
+        check(None, Some(500), 1500, None);
+        check(None, Some(500), 1501, Some(10));
+        check(None, Some(500), 9000, Some(30));
+    }
+
+    #[test]
+    fn a_clock_that_jumped_back_deletes_nothing() {
+        check(None, Some(500), -1_000_000, None);
+    }
+}

@@ -1,0 +1,314 @@
+//! Sealing: a full WAL file becomes segments, and is free for a new life.
+
+use std::rc::Rc;
+
+use thalweg_io::{Backend, FileId, Op, View};
+
+use crate::ids::{FileNumber, GroupNumber, Offset, PartitionId, WalPosition, WalSequence};
+use crate::maintain::MaintainError;
+use crate::manifest::{Change, SegmentKind};
+use crate::partitions::{RunRef, TailEntry};
+use crate::record::{BatchHeader, check_batch};
+use crate::segment::files::SegmentFiles;
+use crate::segment::{Built, ReadError, SegmentReader, SegmentWriter};
+use crate::segment::{IndexBuilder, SegmentIdentity, promote};
+use crate::shard::Core;
+use crate::shard::state::SegmentState;
+use crate::wal::ring::SpareFile;
+
+/// A WAL file to be sealed, and what is in it.
+struct Job {
+    number: FileNumber,
+    id: FileId,
+    sequence: WalSequence,
+    end: u64,
+    joint: u64,
+    /// Batches by partition, in ascending order of both.
+    partitions: Vec<(PartitionId, Vec<TailEntry>)>,
+    /// The first file and group that stay in the WAL.
+    floor: (WalSequence, GroupNumber),
+}
+
+impl Job {
+    fn batch_bytes(&self) -> u64 {
+        self.partitions.iter().flat_map(|(_, entries)| entries).map(|entry| u64::from(entry.len)).sum()
+    }
+}
+
+/// Gives a sealed file's batches: from the tail cache, else from the file, read once.
+struct Source<'a, B: Backend> {
+    core: &'a Rc<Core<B>>,
+    job: &'a Job,
+    loaded: Option<View>,
+}
+
+impl<B: Backend> Source<'_, B> {
+    async fn batch(&mut self, entry: &TailEntry) -> Result<(BatchHeader, View), ReadError> {
+        let cached = self.core.state().cache.peek(entry.position, entry.len as usize);
+        if let Some(view) = cached {
+            let header = BatchHeader::read(&view).map_err(|error| ReadError::new(entry.position.0, error))?;
+            return Ok((header, View::Cache(view)));
+        }
+        let file_bytes = self.core.state().wal.file_bytes;
+        let (_, byte) = entry.position.split(file_bytes);
+        let whole = match &self.loaded {
+            Some(whole) => whole.clone(),
+            None => {
+                let reader =
+                    SegmentReader::new(&self.core.reactor, &self.core.governor, self.job.id, self.job.end);
+                let whole = reader.bytes(0, self.job.end as usize).await?;
+                self.loaded.insert(whole).clone()
+            }
+        };
+        let bytes = whole.slice(byte as usize..byte as usize + entry.len as usize);
+        let header = check_batch(&bytes).map_err(|error| ReadError::new(byte, error))?;
+        if header.base_offset != entry.base_offset {
+            return Err(ReadError::new(byte, "the WAL file holds another batch than was written there"));
+        }
+        Ok((header, bytes))
+    }
+}
+
+impl<B: Backend> Core<B> {
+    /// Asks for a new WAL file when the oldest record in the active one is old enough.
+    pub(super) fn ask_for_roll_by_age(&self) {
+        let now_ms = self.reactor.wall_ms();
+        let age_max_ms = i64::try_from(self.config.segment.seal_age_max_ms).unwrap_or(i64::MAX);
+        let mut state = self.state_mut();
+        let Some(active) = &state.wal.active else { return };
+        let old = active.batch_bytes > 0 && now_ms.saturating_sub(active.since_ms) >= age_max_ms;
+        if old && !state.wal.spares.is_empty() {
+            state.roll_wanted = true;
+            self.mailbox.wake();
+        }
+    }
+
+    /// Seals the oldest full file. Returns whether there was one.
+    pub(super) async fn seal_oldest(self: &Rc<Self>) -> Result<bool, MaintainError> {
+        let Some(job) = self.plan_seal() else { return Ok(false) };
+        let file_bytes = self.state().wal.file_bytes;
+        let few = job.partitions.len() <= self.config.segment.promote_partitions_max as usize;
+        let promoted = few && !job.partitions.is_empty() && job.batch_bytes() >= file_bytes / 2;
+        let built =
+            if promoted { vec![self.promote_file(&job).await?] } else { self.build_segments(&job).await? };
+        let (sequence, group) = job.floor;
+        let mut changes: Vec<_> = Vec::new();
+        if promoted {
+            changes.push(Change::WalFileRemoved(job.number));
+        }
+        changes.extend(built.iter().map(|built| Change::SegmentAdded(built.meta.clone())));
+        changes.push(Change::Floor { sequence, group });
+        let resolved = self.manifest.lock().await.manifest.joint_resolved.max(job.joint);
+        changes.push(Change::JointResolved(resolved));
+        self.commit_manifest(changes).await?;
+        self.adopt_sealed(&job, &built, promoted);
+        if !promoted {
+            self.retire_surplus_spare().await?;
+        }
+        let mut metrics = self.metrics.borrow_mut();
+        metrics.files_sealed += 1;
+        metrics.files_promoted += u64::from(promoted);
+        Ok(true)
+    }
+
+    /// Takes note of what is in the oldest full file, if all of it is published.
+    fn plan_seal(&self) -> Option<Job> {
+        let state = self.state();
+        let file = state.wal.full.front()?;
+        let next = state.wal.full.get(1).or(state.wal.active.as_ref())?;
+        let start = WalPosition::new(file.sequence, 0, state.wal.file_bytes);
+        let end = WalPosition(start.0 + state.wal.file_bytes);
+        let mut ids = file.touched.clone();
+        ids.sort_unstable();
+        let mut partitions = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(partition) = state.partitions.get(id) else { continue };
+            let from = partition.tail.partition_point(|entry| entry.position < start);
+            let to = partition.tail.partition_point(|entry| entry.position < end);
+            let sealed_end = partition.sealed_end();
+            let entries: Vec<_> = partition
+                .tail
+                .range(from..to)
+                .filter(|entry| entry.end_offset() > partition.log_start && entry.base_offset >= sealed_end)
+                .copied()
+                .collect();
+            // A group whose joint append is undecided is not published yet.
+            if entries.last().is_some_and(|last| last.end_offset() > partition.flushed) {
+                return None;
+            }
+            if !entries.is_empty() {
+                partitions.push((id, entries));
+            }
+        }
+        Some(Job {
+            number: file.number,
+            id: file.id,
+            sequence: file.sequence,
+            end: file.position,
+            joint: file.joint,
+            partitions,
+            floor: (next.sequence, next.first_group),
+        })
+    }
+
+    fn identity(&self, file: FileNumber, kind: SegmentKind, sequence: WalSequence) -> SegmentIdentity {
+        SegmentIdentity {
+            file,
+            directory: self.directory,
+            shard: self.shard,
+            kind,
+            created_ms: self.reactor.wall_ms(),
+            sequence_end: sequence.0 + 1,
+        }
+    }
+
+    async fn promote_file(self: &Rc<Self>, job: &Job) -> Result<Built, MaintainError> {
+        let mut index = IndexBuilder::default();
+        let mut source = Source { core: self, job, loaded: None };
+        let file_bytes = self.state().wal.file_bytes;
+        for (partition, entries) in &job.partitions {
+            index.begin_run(*partition, entries[0].base_offset);
+            let mut end = entries[0].base_offset;
+            for (at, entry) in entries.iter().enumerate() {
+                let (header, _) = source.batch(entry).await?;
+                index.add(&header, entry.position.split(file_bytes).1);
+                end = header.end_offset();
+                if at % 1024 == 1023 {
+                    self.reactor.yield_now().await;
+                }
+            }
+            index.end_run(end, false);
+        }
+        let identity = self.identity(job.number, SegmentKind::Promoted, job.sequence);
+        Ok(promote(&self.reactor, &self.governor, job.id, job.end, identity, index).await?)
+    }
+
+    async fn build_segments(self: &Rc<Self>, job: &Job) -> Result<Vec<Built>, MaintainError> {
+        let own_min = self.config.segment.own_bytes_min;
+        let size = |entries: &[TailEntry]| entries.iter().map(|entry| u64::from(entry.len)).sum::<u64>();
+        let (own, shared): (Vec<_>, Vec<_>) =
+            job.partitions.iter().partition(|(_, entries)| size(entries) >= own_min);
+        let mut built = Vec::new();
+        let mut source = Source { core: self, job, loaded: None };
+        if !shared.is_empty() {
+            built.push(self.build_one(&mut source, &shared, SegmentKind::Shared).await?);
+        }
+        for each in own {
+            built.push(self.build_one(&mut source, &[each], SegmentKind::Own).await?);
+        }
+        Ok(built)
+    }
+
+    async fn build_one(
+        self: &Rc<Self>,
+        source: &mut Source<'_, B>,
+        partitions: &[&(PartitionId, Vec<TailEntry>)],
+        kind: SegmentKind,
+    ) -> Result<Built, MaintainError> {
+        let number = self.state_mut().take_file_number();
+        let identity = self.identity(number, kind, source.job.sequence);
+        let path = self.path(number);
+        let mut writer = SegmentWriter::create(&self.reactor, &self.governor, path, identity).await?;
+        let filled = fill(&mut writer, source, partitions).await;
+        if let Err(error) = filled {
+            writer.abandon().await;
+            return Err(error);
+        }
+        Ok(writer.finish().await?)
+    }
+
+    /// The manifest has the new segments: let partitions refer to them.
+    fn adopt_sealed(&self, job: &Job, built: &[Built], promoted: bool) {
+        let mut state = self.state_mut();
+        let state = &mut *state;
+        state.adopt_segments(built);
+        let Some(file) = state.wal.full.pop_front() else { return };
+        debug_assert_eq!(file.number, job.number);
+        let cached_from = state.cache.start().unwrap_or(WalPosition(u64::MAX));
+        let mut look: Vec<_> = std::mem::take(&mut state.lingering);
+        look.extend(file.touched);
+        look.sort_unstable();
+        look.dedup();
+        let floor = WalPosition::new(job.floor.0, 0, state.wal.file_bytes);
+        for id in look {
+            let Some(partition) = state.partitions.get_mut(id) else { continue };
+            // Sealed entries stay while their bytes are cached: reads there need no disk.
+            while partition.tail.front().is_some_and(|e| e.position < floor && e.position < cached_from) {
+                partition.tail.pop_front();
+            }
+            if partition.tail.is_empty() {
+                partition.tail.shrink_to_fit();
+            }
+            if partition.tail.front().is_some_and(|entry| entry.position < floor) {
+                state.lingering.push(id);
+            }
+        }
+        if promoted {
+            self.close_later(file.id);
+        } else {
+            state.wal.spares.push_back(SpareFile { number: file.number, id: file.id });
+        }
+    }
+
+    pub(super) fn close_later(&self, id: FileId) {
+        drop(self.reactor.start(Op::Close { file: id }));
+    }
+
+    /// Recovery may have added files beyond the ring's size; let them go when they are free.
+    async fn retire_surplus_spare(self: &Rc<Self>) -> Result<(), MaintainError> {
+        let surplus = {
+            let mut state = self.state_mut();
+            let over = state.wal.files() > self.wal_files_max && state.wal.spares.len() > 1;
+            if over { state.wal.spares.pop_back() } else { None }
+        };
+        let Some(spare) = surplus else { return Ok(()) };
+        self.commit_manifest(vec![Change::WalFileRemoved(spare.number)]).await?;
+        let _ = self.reactor.run(Op::Close { file: spare.id }).await;
+        let _ = self.reactor.run(Op::Remove { path: self.path(spare.number) }).await;
+        Ok(())
+    }
+}
+
+async fn fill<B: Backend>(
+    writer: &mut SegmentWriter<'_, B>,
+    source: &mut Source<'_, B>,
+    partitions: &[&(PartitionId, Vec<TailEntry>)],
+) -> Result<(), MaintainError> {
+    for (partition, entries) in partitions {
+        writer.begin_run(*partition, entries[0].base_offset);
+        let mut end = Offset(0);
+        for entry in entries {
+            let (header, bytes) = source.batch(entry).await?;
+            writer.add(&header, &bytes).await?;
+            end = header.end_offset();
+        }
+        writer.end_run(end, false);
+    }
+    Ok(())
+}
+
+impl crate::shard::state::State {
+    /// Takes over new segments: partitions refer to their runs, unless they were trimmed or
+    /// deleted meanwhile.
+    pub(super) fn adopt_segments(&mut self, built: &[Built]) {
+        for Built { meta, runs } in built {
+            let mut segment = SegmentState { meta: meta.clone(), live_bytes: 0, live_runs: 0 };
+            for run in runs {
+                let Some(partition) = self.partitions.get_mut(run.partition) else { continue };
+                if run.end_offset <= partition.log_start {
+                    continue;
+                }
+                let at = partition.runs.partition_point(|known| known.base_offset < run.base_offset);
+                partition.runs.insert(at, RunRef::new(meta.file, run));
+                segment.live_bytes += run.bytes;
+                segment.live_runs += 1;
+            }
+            self.segments.insert(meta.file, segment);
+        }
+    }
+}
+
+/// A segment that is gone from the manifest can go from the disk too.
+pub(super) fn is_unread<B: Backend>(files: &SegmentFiles<B>, number: FileNumber) -> bool {
+    files.forget(number)
+}

@@ -1,0 +1,373 @@
+//! The manifest on disk: `MANIFEST-<generation>`, a snapshot and the edits after it.
+//!
+//! An edit is in force when it is durable. A torn last edit was never in force and is dropped; any
+//! other damage refuses to open. When the edits outgrow the snapshot, a new generation is written
+//! beside the old one, made durable under its own name, and the old one goes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thalweg_io::{AlignedBuf, BLOCK, Backend, Durability, FileId, Op, OpenMode, Reactor};
+
+use crate::ids::ShardId;
+use crate::manifest::codec::{decode_edit, encode_edit};
+use crate::manifest::edit::{Change, Edit};
+use crate::manifest::predicate::Conflict;
+use crate::manifest::state::Manifest;
+
+/// Why the manifest could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The disk refused.
+    #[error("manifest {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+    /// The file holds what no engine wrote, or lost what one did.
+    #[error("manifest {path}, byte {position}: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        position: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The edit does not fit the state.
+    #[error("manifest: {0}")]
+    Conflict(#[from] Conflict),
+    /// An earlier edit failed, so what is on disk is not known.
+    #[error("manifest: an earlier edit failed ({0}); reopen to recover")]
+    Poisoned(String),
+}
+
+/// The name of a generation's file.
+#[must_use]
+pub fn manifest_name(generation: u64) -> String {
+    format!("MANIFEST-{generation:016x}")
+}
+
+fn generation_of(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.strip_prefix("MANIFEST-")?, 16).ok()
+}
+
+/// Smallest file that is worth rewriting, bytes.
+const REWRITE_BYTES_MIN: u64 = 1 << 20;
+/// Space is reserved ahead in steps of so many bytes; what is not used yet reads as zeros.
+const RESERVE_BYTES: u64 = 64 << 10;
+/// A manifest larger than this is none of ours.
+const MANIFEST_BYTES_MAX: u64 = 4 << 30;
+
+/// What loading found.
+pub struct Loaded {
+    /// The state after the last whole edit.
+    pub manifest: Manifest,
+    /// Generation of the file.
+    pub generation: u64,
+    /// Bytes of whole edits.
+    pub end: u64,
+    /// Bytes of the snapshot at the front.
+    pub snapshot_bytes: u64,
+    /// Checksum of the last whole edit.
+    pub last_crc: u32,
+    /// What was dropped behind the last whole edit, if anything: its position and why.
+    pub torn: Option<(u64, String)>,
+}
+
+/// Reads the newest generation in `dir`.
+///
+/// # Errors
+/// [`ManifestError::Io`] of kind `NotFound` if there is none; [`ManifestError::Damaged`] if it
+/// can't be trusted.
+pub async fn load<B: Backend>(
+    reactor: &Reactor<B>,
+    dir: &Path,
+    shard: ShardId,
+    directory: u128,
+) -> Result<Loaded, ManifestError> {
+    let io = |source| ManifestError::Io { path: dir.to_owned(), source };
+    let names = reactor.list(dir).await.map_err(io)?;
+    let newest = names.iter().filter_map(|entry| generation_of(&entry.name)).max();
+    let generation = newest.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
+    let path = dir.join(manifest_name(generation));
+    let bytes = read_whole(reactor, &path)
+        .await
+        .map_err(|source| ManifestError::Io { path: path.clone(), source })?;
+    parse(&bytes, &path, generation, shard, directory)
+}
+
+async fn read_whole<B: Backend>(reactor: &Reactor<B>, path: &Path) -> io::Result<Vec<u8>> {
+    let (file, len) = reactor.open(path, OpenMode::ReadWrite).await?;
+    let read = async {
+        if len > MANIFEST_BYTES_MAX {
+            return Err(io::Error::other(format!("{len} B is too long for a manifest")));
+        }
+        // After a failed sync the page cache may hold what the disk does not.
+        reactor.run(Op::Sync { file }).await?;
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < len {
+            let want = (len as usize - bytes.len()).min(1 << 20);
+            let (buf, got) = reactor.read(file, bytes.len() as u64, AlignedBuf::zeroed(want)).await;
+            let got = got?;
+            if got == 0 {
+                break;
+            }
+            bytes.extend_from_slice(&buf[..got.min(want)]);
+        }
+        Ok(bytes)
+    };
+    let bytes = read.await;
+    reactor.run(Op::Close { file }).await?;
+    bytes
+}
+
+/// Folds the edits in a manifest file's bytes.
+///
+/// # Errors
+/// [`ManifestError::Damaged`] for anything but a torn last edit.
+fn parse(
+    bytes: &[u8],
+    path: &Path,
+    generation: u64,
+    shard: ShardId,
+    directory: u128,
+) -> Result<Loaded, ManifestError> {
+    let damaged = |position: usize, reason: String| ManifestError::Damaged {
+        path: path.to_owned(),
+        position: position as u64,
+        reason,
+    };
+    let mut manifest = Manifest::default();
+    let (mut at, mut last_crc, mut snapshot_bytes, mut torn) = (0, 0, 0, None);
+    while at < bytes.len() {
+        let (frame, edit) = match decode_edit(&bytes[at..]) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                if at == 0 || whole_edit_behind(&bytes[at..]) {
+                    return Err(damaged(at, error.to_string()));
+                }
+                if bytes[at..].iter().any(|byte| *byte != 0) {
+                    torn = Some((at as u64, error.to_string()));
+                }
+                break;
+            }
+        };
+        if (frame.shard, frame.directory) != (shard, directory) {
+            return Err(damaged(at, "belongs to another data directory or shard".into()));
+        }
+        if edit.snapshot != (at == 0) || (at > 0 && frame.previous != last_crc) {
+            return Err(damaged(at, "does not follow the edit before it".into()));
+        }
+        manifest.apply(&edit).map_err(|conflict| damaged(at, conflict.to_string()))?;
+        last_crc = frame.crc;
+        at += (frame.len as usize).next_multiple_of(BLOCK);
+        if edit.snapshot {
+            snapshot_bytes = at as u64;
+        }
+    }
+    if manifest.revision == 0 {
+        return Err(damaged(0, "holds no edit".into()));
+    }
+    Ok(Loaded { manifest, generation, end: at as u64, snapshot_bytes, last_crc, torn })
+}
+
+/// Whether a whole edit starts at a later block: the damage before it is then no torn write.
+fn whole_edit_behind(bytes: &[u8]) -> bool {
+    (BLOCK..bytes.len()).step_by(BLOCK).any(|at| decode_edit(&bytes[at..]).is_ok())
+}
+
+/// The open manifest file of a shard.
+pub struct ManifestFile<B: Backend> {
+    reactor: Reactor<B>,
+    dir: PathBuf,
+    shard: ShardId,
+    directory: u128,
+    generation: u64,
+    file: FileId,
+    end: u64,
+    reserved: u64,
+    snapshot_bytes: u64,
+    last_crc: u32,
+    poisoned: Option<String>,
+}
+
+impl<B: Backend> ManifestFile<B> {
+    /// Writes the first generation from `manifest`, durable under its name when this returns.
+    ///
+    /// # Errors
+    /// [`ManifestError::Io`].
+    pub async fn create(
+        reactor: &Reactor<B>,
+        dir: &Path,
+        shard: ShardId,
+        directory: u128,
+        manifest: &Manifest,
+        generation: u64,
+    ) -> Result<Self, ManifestError> {
+        let name = manifest_name(generation);
+        let path = dir.join(&name);
+        let written = write_snapshot(reactor, dir, &name, shard, directory, manifest).await;
+        let (file, end, last_crc) = written.map_err(|(_, source)| ManifestError::Io { path, source })?;
+        Ok(ManifestFile {
+            reactor: reactor.clone(),
+            dir: dir.to_owned(),
+            shard,
+            directory,
+            generation,
+            file,
+            end,
+            reserved: end,
+            snapshot_bytes: end,
+            last_crc,
+            poisoned: None,
+        })
+    }
+
+    /// Goes on from a loaded manifest, in a fresh generation: a torn edit is left behind with the
+    /// old file, which is removed.
+    ///
+    /// # Errors
+    /// [`ManifestError::Io`].
+    pub async fn resume(
+        reactor: &Reactor<B>,
+        dir: &Path,
+        shard: ShardId,
+        directory: u128,
+        loaded: &Loaded,
+    ) -> Result<Self, ManifestError> {
+        let generation = loaded.generation + 1;
+        let next = Self::create(reactor, dir, shard, directory, &loaded.manifest, generation).await?;
+        next.remove_generations_before(generation).await;
+        Ok(next)
+    }
+
+    /// Appends an edit of `changes` to `manifest` and applies it once it is durable.
+    ///
+    /// # Errors
+    /// [`ManifestError::Conflict`] leaves everything as it was. After [`ManifestError::Io`] what
+    /// is on disk is not known, and every later edit fails.
+    pub async fn commit(
+        &mut self,
+        manifest: &mut Manifest,
+        changes: Vec<Change>,
+    ) -> Result<(), ManifestError> {
+        if let Some(reason) = &self.poisoned {
+            return Err(ManifestError::Poisoned(reason.clone()));
+        }
+        let edit = Edit { revision: manifest.revision + 1, snapshot: false, changes };
+        let (bytes, crc) = encode_edit(&edit, self.shard, self.directory, self.last_crc);
+        let buf = AlignedBuf::padded(&bytes);
+        let len = buf.len() as u64;
+        // A full disk shows here, before anything depends on the edit.
+        self.reserve(self.end + len).await?;
+        manifest.apply(&edit)?;
+        if let Err(source) = self.append(buf).await {
+            self.poisoned = Some(source.to_string());
+            return Err(ManifestError::Io { path: self.path(), source });
+        }
+        (self.end, self.last_crc) = (self.end + len, crc);
+        if self.end > (4 * self.snapshot_bytes).max(REWRITE_BYTES_MIN) {
+            self.rewrite(manifest).await?;
+        }
+        Ok(())
+    }
+
+    async fn reserve(&mut self, end: u64) -> Result<(), ManifestError> {
+        if end <= self.reserved {
+            return Ok(());
+        }
+        let len = end.next_multiple_of(RESERVE_BYTES);
+        let allocated = self.reactor.run(Op::Allocate { file: self.file, len }).await;
+        allocated.map_err(|source| ManifestError::Io { path: self.path(), source })?;
+        self.reserved = len;
+        Ok(())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join(manifest_name(self.generation))
+    }
+
+    async fn append(&self, buf: AlignedBuf) -> io::Result<()> {
+        let (_, written) = self.reactor.write(self.file, self.end, buf, Durability::Volatile).await;
+        written?;
+        self.reactor.run(Op::Sync { file: self.file }).await
+    }
+
+    async fn rewrite(&mut self, manifest: &Manifest) -> Result<(), ManifestError> {
+        let generation = self.generation + 1;
+        let name = manifest_name(generation);
+        let written =
+            write_snapshot(&self.reactor, &self.dir, &name, self.shard, self.directory, manifest).await;
+        let (file, end, last_crc) = match written {
+            Ok(written) => written,
+            // The new name is not there, so the old generation is in force; a later edit tries again.
+            Err((Named::No, source)) => {
+                tracing::warn!(%source, "no fresh manifest was written; going on with the old one");
+                return Ok(());
+            }
+            // Which generation a reopen would find is not known, so nothing may follow either.
+            Err((Named::Perhaps, source)) => {
+                self.poisoned = Some(source.to_string());
+                return Err(ManifestError::Io { path: self.dir.join(name), source });
+            }
+        };
+        let old = std::mem::replace(&mut self.file, file);
+        (self.generation, self.end, self.reserved, self.snapshot_bytes) = (generation, end, end, end);
+        self.last_crc = last_crc;
+        let _ = self.reactor.run(Op::Close { file: old }).await;
+        self.remove_generations_before(generation).await;
+        Ok(())
+    }
+
+    /// Removing is tidying: what is left behind is older and never read.
+    async fn remove_generations_before(&self, generation: u64) {
+        let Ok(names) = self.reactor.list(&self.dir).await else { return };
+        for entry in names {
+            if generation_of(&entry.name).is_some_and(|found| found < generation) {
+                let _ = self.reactor.run(Op::Remove { path: self.dir.join(entry.name) }).await;
+            }
+        }
+    }
+}
+
+/// Whether a failed snapshot may be found under its final name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    No,
+    Perhaps,
+}
+
+async fn write_snapshot<B: Backend>(
+    reactor: &Reactor<B>,
+    dir: &Path,
+    name: &str,
+    shard: ShardId,
+    directory: u128,
+    manifest: &Manifest,
+) -> Result<(FileId, u64, u32), (Named, io::Error)> {
+    let temporary = dir.join(format!("{name}.tmp"));
+    match reactor.run(Op::Remove { path: temporary.clone() }).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err((Named::No, error)),
+        _ => {}
+    }
+    let (bytes, crc) = encode_edit(&manifest.snapshot(), shard, directory, 0);
+    let opened = reactor.open(&temporary, OpenMode::CreateNew).await;
+    let (file, _) = opened.map_err(|error| (Named::No, error))?;
+    let buf = AlignedBuf::padded(&bytes);
+    let end = buf.len() as u64;
+    let written = async {
+        reactor.write(file, 0, buf, Durability::Volatile).await.1.map_err(|error| (Named::No, error))?;
+        reactor.run(Op::Sync { file }).await.map_err(|error| (Named::No, error))?;
+        let perhaps = |error| (Named::Perhaps, error);
+        reactor.run(Op::Rename { from: temporary, to: dir.join(name) }).await.map_err(perhaps)?;
+        reactor.run(Op::SyncDir { path: dir.to_owned() }).await.map_err(perhaps)
+    };
+    if let Err(error) = written.await {
+        let _ = reactor.run(Op::Close { file }).await;
+        return Err(error);
+    }
+    Ok((file, end, crc))
+}

@@ -1,0 +1,175 @@
+//! The partitions of one shard, in memory.
+//!
+//! An idle partition costs its entry in the table, its name, and 48 bytes for each segment that
+//! holds a run of it: `docs/memory.md` states the figures and a test holds them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::config::PartitionConfig;
+use crate::ids::{FileNumber, Offset, PartitionId, WalPosition, WalSequence};
+
+/// A batch that is still in the WAL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TailEntry {
+    pub base_offset: Offset,
+    pub position: WalPosition,
+    pub max_timestamp_ms: i64,
+    pub span: u32,
+    pub len: u32,
+}
+
+impl TailEntry {
+    pub(crate) fn end_offset(&self) -> Offset {
+        self.base_offset.plus(u64::from(self.span))
+    }
+}
+
+/// A partition's part of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RunRef {
+    pub base_offset: Offset,
+    pub end_offset: Offset,
+    pub file: FileNumber,
+    pub max_timestamp_ms: i64,
+    pub bytes: u64,
+    pub first_entry: u32,
+    pub entry_count: u32,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub name: Arc<str>,
+    pub config: Arc<PartitionConfig>,
+    /// First offset kept.
+    pub log_start: Offset,
+    /// Offset after the last record that readers of flushed records may see.
+    pub flushed: Offset,
+    /// The next offset to give out.
+    pub log_end: Offset,
+    /// Batches in the WAL, or sealed and still in the tail cache; in offset order.
+    pub tail: VecDeque<TailEntry>,
+    /// Runs in segments, in offset order.
+    pub runs: Vec<RunRef>,
+    /// The WAL file that has it among its partitions.
+    pub touched: WalSequence,
+    /// Largest timestamp ever, for retention of an idle partition.
+    pub compacted_to: Offset,
+}
+
+impl Partition {
+    pub(crate) fn new(name: Arc<str>, config: Arc<PartitionConfig>, log_start: Offset) -> Partition {
+        Partition {
+            name,
+            config,
+            log_start,
+            flushed: log_start,
+            log_end: log_start,
+            tail: VecDeque::new(),
+            runs: Vec::new(),
+            touched: WalSequence(0),
+            compacted_to: Offset(0),
+        }
+    }
+
+    /// Offset after the last run.
+    pub(crate) fn sealed_end(&self) -> Offset {
+        self.runs.last().map_or(self.log_start, |run| run.end_offset.max(self.log_start))
+    }
+
+    /// Holds between any two turns.
+    pub(crate) fn check(&self) {
+        assert!(self.log_start <= self.flushed);
+        assert!(self.flushed <= self.log_end);
+        debug_assert!(self.runs.windows(2).all(|pair| pair[0].end_offset <= pair[1].base_offset));
+    }
+
+    /// Bytes of records in segments and in the WAL.
+    pub(crate) fn bytes(&self) -> u64 {
+        let sealed_end = self.sealed_end();
+        let tail = self.tail.iter().filter(|entry| entry.base_offset >= sealed_end);
+        self.runs.iter().map(|run| run.bytes).sum::<u64>()
+            + tail.map(|entry| u64::from(entry.len)).sum::<u64>()
+    }
+}
+
+/// All partitions of a shard.
+#[derive(Default)]
+pub(crate) struct Partitions {
+    by_id: FxHashMap<PartitionId, Partition>,
+    /// Settings are few; partitions share them.
+    configs: Vec<Arc<PartitionConfig>>,
+}
+
+impl Partitions {
+    pub(crate) fn get(&self, id: PartitionId) -> Option<&Partition> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PartitionId, &Partition)> {
+        self.by_id.iter().map(|(id, partition)| (*id, partition))
+    }
+
+    pub(crate) fn ids(&self) -> Vec<PartitionId> {
+        let mut ids: Vec<_> = self.by_id.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    pub(crate) fn remove(&mut self, id: PartitionId) -> Option<Partition> {
+        self.by_id.remove(&id)
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        id: PartitionId,
+        name: Arc<str>,
+        config: PartitionConfig,
+        log_start: Offset,
+    ) {
+        let config = self.share(config);
+        self.by_id.insert(id, Partition::new(name, config, log_start));
+    }
+
+    pub(crate) fn configure(&mut self, id: PartitionId, config: PartitionConfig) {
+        let config = self.share(config);
+        if let Some(partition) = self.by_id.get_mut(&id) {
+            partition.config = config;
+        }
+    }
+
+    fn share(&mut self, config: PartitionConfig) -> Arc<PartitionConfig> {
+        if let Some(known) = self.configs.iter().find(|known| ***known == config) {
+            return known.clone();
+        }
+        self.configs.retain(|known| Arc::strong_count(known) > 1);
+        let config = Arc::new(config);
+        self.configs.push(config.clone());
+        config
+    }
+}
+
+impl RunRef {
+    pub(crate) fn new(file: FileNumber, run: &crate::segment::Run) -> RunRef {
+        RunRef {
+            base_offset: run.base_offset,
+            end_offset: run.end_offset,
+            file,
+            max_timestamp_ms: run.max_timestamp_ms,
+            bytes: run.bytes,
+            first_entry: run.first_entry,
+            entry_count: run.entry_count,
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Step 1: where is it?
+
+use crate::ids::{Offset, PartitionId};
+use crate::partitions::Partition;
+use crate::read::request::{FetchError, From, ReadLevel};
+
+/// Where a fetch starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Located {
+    /// In the WAL: index of the first entry in the partition's tail.
+    Tail { index: usize },
+    /// In a segment: index of the run, and what to look for in it.
+    Run { index: usize, target: Target },
+    /// At the end of what is visible.
+    End,
+}
+
+/// What to look for in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The batch that holds this offset, or the first behind it.
+    Offset(Offset),
+    /// The first batch with a record of this time or later, at or behind the offset.
+    Timestamp(i64, Offset),
+}
+
+/// The end of what `level` shows.
+pub(crate) fn visible_end(partition: &Partition, level: ReadLevel) -> Offset {
+    match level {
+        ReadLevel::Flushed => partition.flushed,
+        ReadLevel::Accepted => partition.log_end,
+    }
+}
+
+/// Finds where `from` is in a partition.
+pub(crate) fn locate(
+    id: PartitionId,
+    partition: &Partition,
+    from: From,
+    level: ReadLevel,
+) -> Result<Located, FetchError> {
+    let end = visible_end(partition, level);
+    match from {
+        From::Earliest => Ok(locate_offset(partition, partition.log_start, end)),
+        From::Latest => Ok(Located::End),
+        From::Offset(wanted) if wanted < partition.log_start => {
+            Err(FetchError::BelowLogStart { partition: id, wanted, log_start: partition.log_start })
+        }
+        From::Offset(wanted) if wanted > end => Err(FetchError::BeyondEnd { partition: id, wanted, end }),
+        From::Offset(wanted) => Ok(locate_offset(partition, wanted, end)),
+        From::Timestamp(wanted) => Ok(locate_timestamp(partition, wanted, end)),
+    }
+}
+
+fn locate_offset(partition: &Partition, wanted: Offset, end: Offset) -> Located {
+    if wanted >= end {
+        return Located::End;
+    }
+    let index = partition.tail.partition_point(|entry| entry.end_offset() <= wanted);
+    let in_tail = partition.tail.get(index).is_some_and(|entry| entry.base_offset <= wanted);
+    if in_tail {
+        return Located::Tail { index };
+    }
+    let run = partition.runs.partition_point(|run| run.end_offset <= wanted);
+    if run < partition.runs.len() {
+        return Located::Run { index: run, target: Target::Offset(wanted) };
+    }
+    // A compacted partition may have lost everything up to its tail.
+    if index < partition.tail.len() { Located::Tail { index } } else { Located::End }
+}
+
+fn locate_timestamp(partition: &Partition, wanted: i64, end: Offset) -> Located {
+    let start = partition.log_start;
+    let run = partition.runs.iter().position(|run| run.max_timestamp_ms >= wanted && run.end_offset > start);
+    if let Some(index) = run {
+        return Located::Run { index, target: Target::Timestamp(wanted, start) };
+    }
+    let sealed_end = partition.sealed_end();
+    let tail = partition.tail.iter().position(|entry| {
+        entry.base_offset >= sealed_end && entry.max_timestamp_ms >= wanted && entry.base_offset < end
+    });
+    tail.map_or(Located::End, |index| Located::Tail { index })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::PartitionConfig;
+    use crate::ids::{FileNumber, WalPosition};
+    use crate::partitions::{RunRef, TailEntry};
+
+    /// Offsets 10..20 and 20..30 in segments, 25..30 and 30..40 in the WAL, up to 35 flushed.
+    fn partition() -> Partition {
+        let mut partition = Partition::new("p".into(), Arc::new(PartitionConfig::default()), Offset(10));
+        let run = |base: u64, max_timestamp_ms| RunRef {
+            base_offset: Offset(base),
+            end_offset: Offset(base + 10),
+            file: FileNumber(base),
+            max_timestamp_ms,
+            bytes: 100,
+            first_entry: 0,
+            entry_count: 1,
+        };
+        partition.runs = vec![run(10, 100), run(20, 200)];
+        let entry = |base: u64, span: u32, max_timestamp_ms| TailEntry {
+            base_offset: Offset(base),
+            position: WalPosition(base * 4096),
+            max_timestamp_ms,
+            span,
+            len: 100,
+        };
+        partition.tail = [entry(25, 5, 200), entry(30, 5, 150), entry(35, 5, 400)].into();
+        (partition.flushed, partition.log_end) = (Offset(35), Offset(40));
+        partition
+    }
+
+    #[track_caller]
+    fn check(from: From, level: ReadLevel, want: Result<Located, &str>) {
+        let got = locate(PartitionId(1), &partition(), from, level);
+        assert_eq!(
+            got.as_ref().map_err(|error| matches!(error, FetchError::BelowLogStart { .. })),
+            want.as_ref().map_err(|error| *error == "below").map_err(|below| below),
+            "{from:?}"
+        );
+    }
+
+    fn run(index: usize, wanted: u64) -> Result<Located, &'static str> {
+        Ok(Located::Run { index, target: Target::Offset(Offset(wanted)) })
+    }
+
+    #[test]
+    fn the_newest_copy_is_taken() {
+        check(From::Offset(Offset(12)), ReadLevel::Flushed, run(0, 12));
+        check(From::Offset(Offset(24)), ReadLevel::Flushed, run(1, 24));
+        check(From::Offset(Offset(27)), ReadLevel::Flushed, Ok(Located::Tail { index: 0 }));
+        check(From::Offset(Offset(30)), ReadLevel::Flushed, Ok(Located::Tail { index: 1 }));
+    }
+
+    #[test]
+    fn the_level_decides_where_the_end_is() {
+        check(From::Offset(Offset(35)), ReadLevel::Flushed, Ok(Located::End));
+        check(From::Offset(Offset(35)), ReadLevel::Accepted, Ok(Located::Tail { index: 2 }));
+        check(From::Offset(Offset(36)), ReadLevel::Flushed, Err("beyond"));
+        check(From::Offset(Offset(9)), ReadLevel::Flushed, Err("below"));
+    }
+
+    #[test]
+    fn a_time_is_found_in_the_first_place_that_may_hold_it() {
+        let at = |index, wanted| Ok(Located::Run { index, target: Target::Timestamp(wanted, Offset(10)) });
+        check(From::Timestamp(50), ReadLevel::Flushed, at(0, 50));
+        check(From::Timestamp(101), ReadLevel::Flushed, at(1, 101));
+        check(From::Timestamp(201), ReadLevel::Flushed, Ok(Located::End));
+        check(From::Timestamp(201), ReadLevel::Accepted, Ok(Located::Tail { index: 2 }));
+    }
+}

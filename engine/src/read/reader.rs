@@ -1,0 +1,217 @@
+//! Reading a partition, from wherever on, for as long as one likes.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use crate::ids::{Offset, PartitionId};
+use crate::mailbox::Request;
+use crate::partition::ShardLink;
+use crate::read::request::{FetchError, FetchRequest, Fetched, From, ReadLevel};
+use crate::record::{BatchView, Record};
+use crate::slot::{Slot, block_on};
+use crate::ticket::Ticket;
+
+/// Reads a partition batch by batch, in offset order, without a gap or a duplicate, and waits at
+/// the end. A [`Stream`] for async programs, an [`Iterator`] for blocking ones.
+///
+/// One fetch is under way while the batches of the one before are looked at. A reader that is
+/// slower than retention finds itself moved to the log start offset; [`skipped`](Reader::skipped)
+/// counts what it missed.
+pub struct Reader {
+    partition: PartitionId,
+    link: ShardLink,
+    from: From,
+    level: ReadLevel,
+    /// Stop at the end instead of waiting.
+    to_end: bool,
+    /// Records before it are not shown: the first batch may begin earlier.
+    start: Offset,
+    buffered: VecDeque<BatchView>,
+    pending: Option<Ticket<Result<Fetched, FetchError>>>,
+    skipped: u64,
+    at_end: bool,
+    failed: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(partition: PartitionId, link: ShardLink, from: From, level: ReadLevel) -> Reader {
+        let start = if let From::Offset(offset) = from { offset } else { Offset(0) };
+        Reader {
+            partition,
+            link,
+            from,
+            level,
+            to_end: false,
+            start,
+            buffered: VecDeque::new(),
+            pending: None,
+            skipped: 0,
+            at_end: false,
+            failed: false,
+        }
+    }
+
+    /// Ends at the end of the log as it is when the reader gets there, instead of waiting.
+    #[must_use]
+    pub fn to_end(mut self) -> Reader {
+        self.to_end = true;
+        self
+    }
+
+    /// Offsets that were trimmed before this reader came to them.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Records one by one, from the exact start, as a blocking iterator.
+    #[must_use]
+    pub fn records(self) -> Records {
+        Records { reader: self, batch: VecDeque::new() }
+    }
+
+    /// The next batch, for async programs. None at the end, if the reader stops there.
+    ///
+    /// # Errors
+    /// [`FetchError`]; after it the reader ends.
+    pub async fn next_batch(&mut self) -> Option<Result<BatchView, FetchError>> {
+        poll_fn(|context| self.poll_batch(context)).await
+    }
+
+    fn send(&mut self) {
+        let slot = Arc::new(Slot::new());
+        let request = FetchRequest {
+            partition: self.partition,
+            from: self.from,
+            bytes_max: self.link.fetch_bytes_max,
+            level: self.level,
+            wait: !self.to_end,
+            slot: slot.clone(),
+        };
+        let ended = |error| Err(FetchError::Ended(error));
+        self.pending = Some(Ticket::send(&self.link.mailbox, slot, None, Request::Fetch(request), ended));
+    }
+
+    fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<BatchView, FetchError>>> {
+        loop {
+            if let Some(batch) = self.buffered.pop_front() {
+                return Poll::Ready(Some(Ok(batch)));
+            }
+            if self.failed || (self.at_end && self.to_end && self.pending.is_none()) {
+                return Poll::Ready(None);
+            }
+            if self.pending.is_none() {
+                self.send();
+            }
+            let Some(pending) = &mut self.pending else { continue };
+            let Poll::Ready(answer) = Pin::new(pending).poll(context) else { return Poll::Pending };
+            self.pending = None;
+            match answer {
+                Ok(fetched) => self.take(fetched),
+                Err(FetchError::BelowLogStart { log_start, wanted, .. }) => {
+                    self.skipped += log_start.0 - wanted.0;
+                    (self.from, self.start) = (From::Offset(log_start), log_start);
+                }
+                Err(error) => {
+                    self.failed = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, fetched: Fetched) {
+        self.at_end = fetched.batches.is_empty() && fetched.next >= fetched.end;
+        if let (From::Timestamp(wanted), Some(first)) = (self.from, fetched.batches.first()) {
+            self.start = first_at(first, wanted).unwrap_or(first.end_offset());
+        }
+        let looking = matches!(self.from, From::Timestamp(_)) && fetched.batches.is_empty();
+        if !(looking && self.at_end) {
+            self.start =
+                self.start.max(if self.from == From::Earliest { fetched.log_start } else { self.start });
+            self.from = From::Offset(fetched.next);
+        }
+        self.buffered.extend(fetched.batches);
+        if !self.at_end && !self.buffered.is_empty() {
+            self.send();
+        }
+    }
+}
+
+/// Offset of the first record of `batch` with this timestamp or a later one.
+fn first_at(batch: &BatchView, wanted: i64) -> Option<Offset> {
+    let found = batch.records().flatten().find(|record| record.timestamp_ms >= wanted);
+    found.map(|record| record.offset)
+}
+
+impl Iterator for Reader {
+    type Item = Result<BatchView, FetchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        block_on(poll_fn(|context| self.poll_batch(context)))
+    }
+}
+
+impl Stream for Reader {
+    type Item = Result<BatchView, FetchError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_batch(context)
+    }
+}
+
+impl Unpin for Reader {}
+
+/// Records one by one, copied out of their batches.
+pub struct Records {
+    reader: Reader,
+    batch: VecDeque<(Offset, Record)>,
+}
+
+impl Records {
+    fn unpack(&mut self, batch: &BatchView) -> Result<(), FetchError> {
+        for record in batch.records() {
+            let record = record.map_err(|error| FetchError::Storage {
+                partition: self.reader.partition,
+                offset: batch.base_offset(),
+                file: crate::ids::FileNumber(0),
+                position: 0,
+                reason: error.to_string(),
+            })?;
+            if record.offset >= self.reader.start {
+                self.batch.push_back((record.offset, record.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Offsets that were trimmed before this reader came to them.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.reader.skipped()
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<(Offset, Record), FetchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.batch.pop_front() {
+                return Some(Ok(record));
+            }
+            let unpacked = match self.reader.next()? {
+                Ok(batch) => self.unpack(&batch),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = unpacked {
+                return Some(Err(error));
+            }
+        }
+    }
+}

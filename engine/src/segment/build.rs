@@ -1,0 +1,334 @@
+//! Writing a segment: from batches in order, or from a WAL file where it lies.
+
+use std::path::PathBuf;
+
+use thalweg_io::{AlignedBuf, BLOCK, Backend, Durability, FileId, Op, OpenMode, Reactor};
+
+use crate::governor::{Governor, REQUEST_BYTES_MAX};
+use crate::ids::{FileNumber, Offset, PartitionId, ShardId};
+use crate::manifest::{SegmentKind, SegmentMeta};
+use crate::read::cut::{Bounds, cut_piece};
+use crate::record::BatchHeader;
+use crate::segment::footer::{Footer, IndexEntry, Run, Trailer, encode_footer};
+use crate::segment::read::{ReadError, SegmentReader, read_trailer};
+
+/// An index entry covers about so many bytes: one read finds a batch.
+const ENTRY_BYTES_MIN: u32 = 64 << 10;
+
+/// A segment that is whole, durable and checked, and not yet in the manifest.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// For the manifest.
+    pub meta: SegmentMeta,
+    /// For the partitions.
+    pub runs: Vec<Run>,
+}
+
+/// Collects a segment's index while its batches pass by.
+#[derive(Debug, Default)]
+pub(crate) struct IndexBuilder {
+    footer: Footer,
+    open: bool,
+}
+
+impl IndexBuilder {
+    /// Starts the run of a partition; partitions come in ascending order.
+    pub(crate) fn begin_run(&mut self, partition: PartitionId, base_offset: Offset) {
+        self.footer.runs.push(Run {
+            partition,
+            entry_count: 0,
+            first_entry: self.footer.entries.len() as u32,
+            compacted: false,
+            base_offset,
+            end_offset: base_offset,
+            min_timestamp_ms: i64::MAX,
+            max_timestamp_ms: i64::MIN,
+            bytes: 0,
+            records: 0,
+        });
+        self.open = false;
+    }
+
+    /// Adds the next batch of the run, which lies at `position`.
+    pub(crate) fn add(&mut self, header: &BatchHeader, position: u64) {
+        let Some(run) = self.footer.runs.last_mut() else { return };
+        let stride = header.stride() as u32;
+        run.end_offset = header.end_offset();
+        run.min_timestamp_ms = run.min_timestamp_ms.min(header.base_timestamp_ms);
+        run.max_timestamp_ms = run.max_timestamp_ms.max(header.max_timestamp_ms);
+        run.bytes += u64::from(stride);
+        run.records += u64::from(header.record_count);
+        if let Some(entry) = self.footer.entries.last_mut()
+            && self.open
+            && entry.bytes < ENTRY_BYTES_MIN
+            && entry.position + u64::from(entry.bytes) == position
+        {
+            entry.end_offset = header.end_offset();
+            entry.max_timestamp_ms = run.max_timestamp_ms;
+            entry.bytes += stride;
+            entry.batches += 1;
+            return;
+        }
+        self.open = true;
+        run.entry_count += 1;
+        self.footer.entries.push(IndexEntry {
+            base_offset: header.base_offset,
+            end_offset: header.end_offset(),
+            position,
+            max_timestamp_ms: run.max_timestamp_ms,
+            bytes: stride,
+            batches: 1,
+        });
+    }
+
+    /// Ends the run: it covers offsets up to `end_offset`, whether their records are kept or not.
+    pub(crate) fn end_run(&mut self, end_offset: Offset, compacted: bool) {
+        let Some(run) = self.footer.runs.last_mut() else { return };
+        run.end_offset = run.end_offset.max(end_offset);
+        run.compacted = compacted;
+        if run.entry_count == 0 {
+            (run.min_timestamp_ms, run.max_timestamp_ms) = (0, i64::MIN);
+        }
+    }
+}
+
+/// Who a segment belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SegmentIdentity {
+    pub file: FileNumber,
+    pub directory: u128,
+    pub shard: ShardId,
+    pub kind: SegmentKind,
+    pub created_ms: i64,
+    pub sequence_end: u64,
+}
+
+impl SegmentIdentity {
+    fn trailer(&self, footer_position: u64, batch_bytes: u64) -> Trailer {
+        Trailer {
+            footer_crc: 0,
+            footer_position,
+            entry_count: 0,
+            run_count: 0,
+            file: self.file,
+            directory: self.directory,
+            shard: self.shard,
+            kind: self.kind,
+            created_ms: self.created_ms,
+            batch_bytes,
+            sequence_end: self.sequence_end,
+        }
+    }
+}
+
+/// Writes a new segment file.
+pub struct SegmentWriter<'a, B: Backend> {
+    reactor: &'a Reactor<B>,
+    governor: &'a Governor<B>,
+    identity: SegmentIdentity,
+    temporary: PathBuf,
+    path: PathBuf,
+    file: FileId,
+    buf: AlignedBuf,
+    filled: usize,
+    written: u64,
+    index: IndexBuilder,
+}
+
+impl<'a, B: Backend> SegmentWriter<'a, B> {
+    /// Starts a segment under a temporary name beside `path`.
+    ///
+    /// # Errors
+    /// The host's.
+    pub(crate) async fn create(
+        reactor: &'a Reactor<B>,
+        governor: &'a Governor<B>,
+        path: PathBuf,
+        identity: SegmentIdentity,
+    ) -> std::io::Result<Self> {
+        let temporary = path.with_extension("tmp");
+        let (file, _) = reactor.open(&temporary, OpenMode::CreateNew).await?;
+        Ok(SegmentWriter {
+            reactor,
+            governor,
+            identity,
+            temporary,
+            path,
+            file,
+            buf: AlignedBuf::zeroed(REQUEST_BYTES_MAX),
+            filled: 0,
+            written: 0,
+            index: IndexBuilder::default(),
+        })
+    }
+
+    /// Starts the run of a partition; partitions come in ascending order.
+    pub(crate) fn begin_run(&mut self, partition: PartitionId, base_offset: Offset) {
+        self.index.begin_run(partition, base_offset);
+    }
+
+    /// Ends the run.
+    pub(crate) fn end_run(&mut self, end_offset: Offset, compacted: bool) {
+        self.index.end_run(end_offset, compacted);
+    }
+
+    /// Bytes of batches so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.written + self.filled as u64
+    }
+
+    /// Appends a checked batch of the current run.
+    ///
+    /// # Errors
+    /// The host's.
+    pub(crate) async fn add(&mut self, header: &BatchHeader, batch: &[u8]) -> std::io::Result<()> {
+        self.index.add(header, self.bytes());
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let take = rest.len().min(self.buf.len() - self.filled);
+            self.buf[self.filled..self.filled + take].copy_from_slice(&rest[..take]);
+            self.filled += take;
+            rest = &rest[take..];
+            self.flush_full().await?;
+        }
+        let padding = header.stride() - batch.len();
+        // Batches are padded to 8 and the buffer's length is a multiple of 8, so padding never splits.
+        self.buf[self.filled..self.filled + padding].fill(0);
+        self.filled += padding;
+        self.flush_full().await
+    }
+
+    async fn flush_full(&mut self) -> std::io::Result<()> {
+        if self.filled == self.buf.len() { self.flush(REQUEST_BYTES_MAX).await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self, len: usize) -> std::io::Result<()> {
+        self.governor.permit(len as u64).await;
+        let next = AlignedBuf::zeroed(REQUEST_BYTES_MAX);
+        let full = std::mem::replace(&mut self.buf, next);
+        let full = if len == full.len() { full } else { AlignedBuf::padded(&full[..len]) };
+        let (_, written) = self.reactor.write(self.file, self.written, full, Durability::Volatile).await;
+        written?;
+        (self.written, self.filled) = (self.written + len as u64, 0);
+        Ok(())
+    }
+
+    /// Writes the footer, makes the file durable under its name, and reads it back to check it.
+    ///
+    /// # Errors
+    /// The host's, or that what was read back is not what was written.
+    pub(crate) async fn finish(mut self) -> std::io::Result<Built> {
+        let batch_bytes = self.bytes();
+        let len = self.filled.next_multiple_of(BLOCK);
+        if len > 0 {
+            self.flush(len).await?;
+        }
+        let mut trailer = self.identity.trailer(self.written, batch_bytes);
+        let footer = encode_footer(&self.index.footer, &mut trailer);
+        write_pieces(self.reactor, self.governor, self.file, self.written, &footer).await?;
+        self.reactor.run(Op::Sync { file: self.file }).await?;
+        let checked = check(self.reactor, self.governor, self.file, &trailer).await;
+        checked.map_err(|error| std::io::Error::other(format!("reading it back: {error}")))?;
+        let (from, to) = (self.temporary.clone(), self.path.clone());
+        self.reactor.run(Op::Rename { from, to }).await?;
+        let dir = self.path.parent().map(PathBuf::from).unwrap_or_default();
+        self.reactor.run(Op::SyncDir { path: dir }).await?;
+        self.reactor.run(Op::Close { file: self.file }).await?;
+        Ok(built(&trailer, self.index.footer))
+    }
+
+    /// Gives up: removes what was written. Errors do not matter, opening tidies as well.
+    pub(crate) async fn abandon(self) {
+        let _ = self.reactor.run(Op::Close { file: self.file }).await;
+        let _ = self.reactor.run(Op::Remove { path: self.temporary }).await;
+    }
+}
+
+fn built(trailer: &Trailer, footer: Footer) -> Built {
+    let meta = SegmentMeta {
+        file: trailer.file,
+        file_bytes: trailer.file_bytes(),
+        footer_crc: trailer.footer_crc,
+        runs: trailer.run_count,
+        kind: trailer.kind,
+        batch_bytes: trailer.batch_bytes,
+    };
+    Built { meta, runs: footer.runs }
+}
+
+async fn write_pieces<B: Backend>(
+    reactor: &Reactor<B>,
+    governor: &Governor<B>,
+    file: FileId,
+    position: u64,
+    bytes: &[u8],
+) -> std::io::Result<()> {
+    for (index, piece) in bytes.chunks(REQUEST_BYTES_MAX).enumerate() {
+        governor.permit(piece.len() as u64).await;
+        let at = position + (index * REQUEST_BYTES_MAX) as u64;
+        reactor.write(file, at, AlignedBuf::padded(piece), Durability::Volatile).await.1?;
+    }
+    Ok(())
+}
+
+/// Reads a whole segment and checks every batch against the index.
+///
+/// # Errors
+/// [`ReadError`] at the first thing that is wrong.
+pub(crate) async fn check<B: Backend>(
+    reactor: &Reactor<B>,
+    governor: &Governor<B>,
+    file: FileId,
+    trailer: &Trailer,
+) -> Result<Footer, ReadError> {
+    let len = trailer.file_bytes();
+    let found = read_trailer(reactor, file, len).await?;
+    if found != *trailer {
+        return Err(ReadError::new(len, "the trailer is not the one written"));
+    }
+    let reader = SegmentReader::new(reactor, governor, file, len);
+    let footer = reader.footer(trailer).await?;
+    for run in &footer.runs {
+        let entries = &footer.entries[run.first_entry as usize..(run.first_entry + run.entry_count) as usize];
+        let bounds = Bounds { partition: run.partition, from: Offset(0), end: Offset(u64::MAX) };
+        for entry in entries {
+            let piece = reader.read(entry).await?;
+            let mut batches = Vec::new();
+            cut_piece(&piece, &bounds, &mut batches)
+                .map_err(|flaw| ReadError::new(flaw.position, flaw.reason))?;
+            let first = batches.first().map(crate::record::BatchView::base_offset);
+            let last = batches.last().map(crate::record::BatchView::end_offset);
+            if batches.len() != entry.batches as usize
+                || first != Some(entry.base_offset)
+                || last != Some(entry.end_offset)
+            {
+                return Err(ReadError::new(entry.position, "the index entry does not match its batches"));
+            }
+        }
+    }
+    Ok(footer)
+}
+
+/// Turns a sealed WAL file into a segment where it lies: writes the footer behind its last group
+/// and cuts off the rest. The groups stay as they are.
+///
+/// # Errors
+/// The host's, or that what was read back is not what was written.
+pub(crate) async fn promote<B: Backend>(
+    reactor: &Reactor<B>,
+    governor: &Governor<B>,
+    file: FileId,
+    end: u64,
+    identity: SegmentIdentity,
+    index: IndexBuilder,
+) -> std::io::Result<Built> {
+    let batch_bytes = index.footer.runs.iter().map(|run| run.bytes).sum();
+    let mut trailer = identity.trailer(end, batch_bytes);
+    let footer = encode_footer(&index.footer, &mut trailer);
+    write_pieces(reactor, governor, file, end, &footer).await?;
+    reactor.run(Op::Truncate { file, len: trailer.file_bytes() }).await?;
+    reactor.run(Op::Sync { file }).await?;
+    let checked = check(reactor, governor, file, &trailer).await;
+    checked.map_err(|error| std::io::Error::other(format!("reading it back: {error}")))?;
+    Ok(built(&trailer, index.footer))
+}

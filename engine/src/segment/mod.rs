@@ -1,0 +1,13 @@
+//! Segments: immutable files of batches, each with an index of its own at its end.
+
+mod build;
+pub(crate) mod files;
+mod footer;
+mod read;
+
+pub use build::{Built, SegmentWriter};
+pub(crate) use build::{IndexBuilder, SegmentIdentity, promote};
+pub use footer::{
+    ENTRY_BYTES, Footer, IndexEntry, RUN_BYTES, Run, TRAILER_BYTES, Trailer, decode_footer, encode_footer,
+};
+pub use read::{ReadError, SegmentReader, read_trailer};

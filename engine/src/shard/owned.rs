@@ -1,0 +1,243 @@
+//! A shard in the caller's own loop: no second thread, no hand-over.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use thalweg_io::boot::{self, BackendKind};
+use thalweg_io::{Backend, Bell, BlockingBackend, DirLock, Nanos, Reactor, UringBackend};
+
+use crate::config::Config;
+use crate::engine::make_log;
+use crate::log::Log;
+use crate::open::{JointsOfShard, OpenError, decide_joints, fixed_config, next_joint, superblock};
+use crate::shard::recover::{Recovering, RecoveryReport, ShardPlace};
+use crate::shard::thread::finish_open;
+use crate::shard::turn::Shard;
+
+/// What an owned shard can do, whatever its backend.
+trait Turn {
+    fn turn(&mut self) -> bool;
+    fn park(&self);
+    fn idle(&self, busy: bool) -> Pin<Box<dyn Future<Output = ()> + '_>>;
+    fn wind_down(&mut self) -> bool;
+    fn now(&self) -> Nanos;
+    fn bell(&self) -> Arc<Bell>;
+}
+
+impl<B: Backend> Turn for Shard<B> {
+    fn turn(&mut self) -> bool {
+        Shard::turn(self)
+    }
+
+    fn park(&self) {
+        Shard::park(self);
+    }
+
+    fn idle(&self, busy: bool) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(Shard::idle(self, busy))
+    }
+
+    fn wind_down(&mut self) -> bool {
+        Shard::wind_down(self)
+    }
+
+    fn now(&self) -> Nanos {
+        self.core.reactor.now()
+    }
+
+    fn bell(&self) -> Arc<Bell> {
+        Bell::new(self.core.reactor.wake())
+    }
+}
+
+/// A data directory of one shard, driven by the caller: the fastest way to embed the log.
+///
+/// Call [`turn`](Self::turn) in your loop; it never blocks. Appends and reads go through
+/// [`log`](Self::log) as with an [`Engine`](crate::Engine), but their tickets resolve only while
+/// somebody turns: look at [`Ticket::is_ready`](crate::Ticket::is_ready), or let
+/// [`block_on`](Self::block_on) turn for you. Never `wait` for a ticket on this thread.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let mut config = thalweg::Config::new(dir.path());
+/// # config.wal.file_bytes = 4 << 20;
+/// # config.cache.bytes = 16 << 20;
+/// use thalweg::{OwnedShard, PartitionConfig};
+///
+/// let mut shard = OwnedShard::open(config)?;
+/// let creating = shard.log().start_create("ticks", PartitionConfig::default());
+/// let ticks = shard.block_on(creating)?;
+/// let ticket = ticks.append("101.25");
+/// while !ticket.is_ready() {
+///     if !shard.turn() {
+///         shard.park(); // or do something else
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct OwnedShard {
+    shard: Box<dyn Turn>,
+    log: Log,
+    report: RecoveryReport,
+    _lock: Option<DirLock>,
+}
+
+impl OwnedShard {
+    /// Opens a data directory of one shard on this thread, making it if there is none.
+    ///
+    /// # Errors
+    /// [`OpenError`]; [`OpenError::Shards`] if the directory has more than one shard.
+    pub fn open(config: Config) -> Result<OwnedShard, OpenError> {
+        config.validate()?;
+        let root = config.data_dir.clone();
+        let io = |source| OpenError::Io { path: root.clone(), source };
+        boot::create_data_dir(&root).map_err(io)?;
+        let lock = DirLock::acquire(&root, Duration::from_secs(5))?;
+        let chosen = boot::choose(config.threads.backend.into())?;
+        let strategy = config.wal.commit.into();
+        match chosen.kind {
+            BackendKind::Uring => {
+                let mut backend = UringBackend::open(&root, strategy).map_err(io)?;
+                backend.hold(std::os::fd::AsFd::as_fd(&lock)).map_err(io)?;
+                OwnedShard::open_on(backend, config, Some(lock))
+            }
+            BackendKind::Blocking => {
+                let backend = BlockingBackend::open(&root, strategy).map_err(io)?;
+                OwnedShard::open_on(backend, config, Some(lock))
+            }
+        }
+    }
+
+    /// Opens a shard on a backend of the caller's, such as the simulator.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_on(
+        backend: impl Backend,
+        config: Config,
+        lock: Option<DirLock>,
+    ) -> Result<OwnedShard, OpenError> {
+        let reactor = Reactor::new(backend);
+        reactor.block_on(OwnedShard::open_async(&reactor, config, lock))
+    }
+
+    /// Opens a shard inside somebody's executor, whose thread must not block: glommio's.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_within(backend: impl Backend, config: Config) -> Result<OwnedShard, OpenError> {
+        let root = config.data_dir.clone();
+        let lock = DirLock::acquire(&root, Duration::ZERO)?;
+        let reactor = Reactor::new(backend);
+        reactor.drive(OwnedShard::open_async(&reactor, config, Some(lock))).await
+    }
+
+    async fn open_async<B: Backend>(
+        reactor: &Reactor<B>,
+        mut config: Config,
+        lock: Option<DirLock>,
+    ) -> Result<OwnedShard, OpenError> {
+        config.shards = Some(1);
+        config.validate()?;
+        let superblock = superblock(reactor, &config).await?;
+        let config = fixed_config(&config, &superblock)?;
+        let id = crate::ids::ShardId(0);
+        let named = |source| OpenError::Shard { shard: id, source };
+        let place = ShardPlace::new(id, superblock);
+        let recovering = Recovering::read(reactor, place, config.clone()).await.map_err(named)?;
+        let joints =
+            [JointsOfShard { shard: id, found: recovering.joints(), resolved: recovering.joint_resolved() }];
+        let cut = decide_joints(&joints).get(&id).copied();
+        let (shard, opened) = finish_open(reactor, recovering, cut, &config).await.map_err(named)?;
+        let log = make_log(&config, std::slice::from_ref(&opened), next_joint(&joints))?;
+        Ok(OwnedShard { shard: Box::new(shard), log, report: opened.report, _lock: lock })
+    }
+
+    /// The log of this shard.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// What opening found.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// Takes what has arrived, moves everything a step on, hands the kernel what is new. Never
+    /// blocks. Returns whether there was anything to do.
+    pub fn turn(&mut self) -> bool {
+        self.shard.turn()
+    }
+
+    /// Sleeps until there may be something to do: a completion, a request from another thread, or
+    /// a timer of the shard's own.
+    pub fn park(&self) {
+        self.shard.park();
+    }
+
+    /// As [`park`](Self::park), in an executor whose thread must not block. Await it between any
+    /// two turns: operations move only while the executor does. `busy` is what `turn` returned.
+    pub async fn idle(&self, busy: bool) {
+        self.shard.idle(busy).await;
+    }
+
+    /// The clock of the shard's backend.
+    #[must_use]
+    pub fn now(&self) -> Nanos {
+        self.shard.now()
+    }
+
+    /// Turns and sleeps until `future` resolves.
+    pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        let bell = self.shard.bell();
+        let waker = Waker::from(bell.clone());
+        let mut context = Context::from_waker(&waker);
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                return value;
+            }
+            if !self.turn() && !bell.take() {
+                self.park();
+            }
+        }
+    }
+
+    /// Turns until `future` resolves, in an executor whose thread must not block.
+    pub async fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        let bell = self.shard.bell();
+        let waker = Waker::from(bell.clone());
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return value;
+            }
+            let busy = self.turn() || bell.take();
+            self.shard.idle(busy).await;
+        }
+    }
+
+    /// Finishes what is queued and proves it durable.
+    pub fn close(mut self) {
+        self.log.links().iter().for_each(|link| link.mailbox.close());
+        while !self.shard.wind_down() {
+            if !self.turn() {
+                self.park();
+            }
+        }
+    }
+
+    /// As [`close`](Self::close), in an executor whose thread must not block.
+    pub async fn close_within(mut self) {
+        self.log.links().iter().for_each(|link| link.mailbox.close());
+        while !self.shard.wind_down() {
+            let busy = self.turn();
+            self.shard.idle(busy).await;
+        }
+    }
+}

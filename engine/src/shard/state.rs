@@ -1,0 +1,100 @@
+//! What a shard knows, apart from its operations in flight.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::append::AppendError;
+use crate::append::request::Queued;
+use crate::cache::TailCache;
+use crate::ids::{FileNumber, PartitionId, ShardId};
+use crate::manifest::{Change, SegmentMeta};
+use crate::partitions::Partitions;
+use crate::read::request::FetchRequest;
+use crate::wal::ring::WalRing;
+
+/// A segment and how much of it is still wanted.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentState {
+    pub meta: SegmentMeta,
+    /// Bytes of runs that partitions still refer to.
+    pub live_bytes: u64,
+    /// Runs that partitions still refer to.
+    pub live_runs: u32,
+}
+
+/// What a shard knows.
+pub(crate) struct State {
+    pub shard: ShardId,
+    pub partitions: Partitions,
+    pub wal: WalRing,
+    pub cache: TailCache,
+    /// Waiting to go into a group, in order of arrival.
+    pub arrivals: VecDeque<Queued>,
+    /// The most bytes they can take.
+    pub arrival_bytes: u64,
+    /// Fetches waiting at the end of their partitions.
+    pub waiting: FxHashMap<PartitionId, Vec<FetchRequest>>,
+    pub waiting_count: usize,
+    /// Fetches waiting for their turn at the disk.
+    pub disk_queue: VecDeque<FetchRequest>,
+    pub disk_fetches: u32,
+    pub segments: FxHashMap<FileNumber, SegmentState>,
+    /// Durable changes of the catalog that the manifest does not have yet.
+    pub catalog: Vec<Change>,
+    pub next_partition: PartitionId,
+    pub next_file: FileNumber,
+    /// Partitions whose tails hold entries that are sealed and were still cached when looked at.
+    pub lingering: Vec<PartitionId>,
+    /// Why the shard stopped: the first reason.
+    pub halted: Option<Arc<str>>,
+    /// The disk was full when the shard last needed room.
+    pub out_of_space: bool,
+    /// The active WAL file has been open for long enough.
+    pub roll_wanted: bool,
+    /// The engine is closing: nothing new is started in the background.
+    pub closing: bool,
+}
+
+impl State {
+    /// The error that ends whatever needs a running shard.
+    pub(crate) fn halt_error(&self) -> Option<AppendError> {
+        let reason = self.halted.clone()?;
+        Some(AppendError::Halted { shard: self.shard, reason })
+    }
+
+    /// The next partition id of this shard; ids of one shard are `shards` apart.
+    pub(crate) fn take_partition_id(&mut self, shards: u16) -> PartitionId {
+        let id = self.next_partition;
+        self.next_partition = PartitionId(id.0 + u32::from(shards));
+        id
+    }
+
+    /// A file number nobody has had.
+    pub(crate) fn take_file_number(&mut self) -> FileNumber {
+        let number = self.next_file;
+        self.next_file = FileNumber(number.0 + 1);
+        number
+    }
+
+    /// A partition no longer refers to a run of `file`.
+    pub(crate) fn release_run(&mut self, file: FileNumber, bytes: u64) {
+        if let Some(segment) = self.segments.get_mut(&file) {
+            segment.live_bytes = segment.live_bytes.saturating_sub(bytes);
+            segment.live_runs = segment.live_runs.saturating_sub(1);
+        }
+    }
+
+    /// Drops the runs that lie below the log start.
+    pub(crate) fn release_trimmed_runs(&mut self, id: PartitionId) {
+        let Some(partition) = self.partitions.get_mut(id) else { return };
+        let log_start = partition.log_start;
+        let keep = partition.runs.partition_point(|run| run.end_offset <= log_start);
+        let gone: Vec<_> = partition.runs.drain(..keep).collect();
+        while partition.tail.front().is_some_and(|entry| entry.end_offset() <= log_start) {
+            partition.tail.pop_front();
+        }
+        gone.into_iter().for_each(|run| self.release_run(run.file, run.bytes));
+    }
+}

@@ -1,0 +1,158 @@
+//! The pinned thread of a shard: a loop around `turn()`.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use thalweg_io::boot::BackendKind;
+use thalweg_io::{Backend, BlockingBackend, DirLock, Reactor, Region, UringBackend, pin};
+
+use crate::config::Config;
+use crate::ids::{GroupNumber, PartitionId, ShardId};
+use crate::mailbox::Mailbox;
+use crate::open::JointsOfShard;
+use crate::shard::recover::{RecoverError, Recovering, RecoveryReport, ShardPlace};
+use crate::shard::turn::Shard;
+use crate::superblock::Superblock;
+
+/// A shard that is open.
+pub(crate) struct Opened {
+    pub mailbox: Arc<Mailbox>,
+    pub report: RecoveryReport,
+    pub partitions: Vec<(Arc<str>, PartitionId)>,
+}
+
+/// What the opening thread and a shard's thread tell each other.
+pub(crate) struct Channels {
+    pub read: Sender<Result<JointsOfShard, RecoverError>>,
+    /// The group to cut before, if any; closed when the engine gives up.
+    pub decide: Receiver<Option<GroupNumber>>,
+    pub opened: Sender<Result<Opened, RecoverError>>,
+}
+
+/// What a shard's thread needs to start.
+pub(crate) struct ThreadStart {
+    pub shard: ShardId,
+    pub superblock: Superblock,
+    pub config: Arc<Config>,
+    pub kind: BackendKind,
+    pub lock: Arc<DirLock>,
+    pub core: Option<usize>,
+    pub channels: Channels,
+}
+
+/// The life of a shard's thread.
+pub(crate) fn run(start: ThreadStart) {
+    if let Some(core) = start.core
+        && let Err(error) = pin::pin_to(core)
+    {
+        tracing::warn!(shard = start.shard.0, core, %error, "the shard is not pinned");
+    }
+    let root = &start.config.data_dir;
+    let strategy = start.config.wal.commit.into();
+    let failed = |source| RecoverError::Io { path: root.clone(), source };
+    match start.kind {
+        BackendKind::Uring => {
+            let opened = UringBackend::open(root, strategy).and_then(|mut backend| {
+                // A killed process's write may still land: the ring holds the lock until it has.
+                backend.hold(std::os::fd::AsFd::as_fd(&*start.lock))?;
+                Ok(backend)
+            });
+            match opened {
+                Ok(backend) => run_on(backend, start),
+                Err(error) => drop(start.channels.read.send(Err(failed(error)))),
+            }
+        }
+        BackendKind::Blocking => match BlockingBackend::open(root, strategy) {
+            Ok(backend) => run_on(backend, start),
+            Err(error) => drop(start.channels.read.send(Err(failed(error)))),
+        },
+    }
+}
+
+fn run_on<B: Backend>(backend: B, start: ThreadStart) {
+    let reactor = Reactor::new(backend);
+    let place = ShardPlace::new(start.shard, start.superblock);
+    let read = reactor.block_on(Recovering::read(&reactor, place, start.config.clone()));
+    let recovering = match read {
+        Ok(recovering) => recovering,
+        Err(error) => return drop(start.channels.read.send(Err(error))),
+    };
+    let joints = JointsOfShard {
+        shard: start.shard,
+        found: recovering.joints(),
+        resolved: recovering.joint_resolved(),
+    };
+    if start.channels.read.send(Ok(joints)).is_err() {
+        return;
+    }
+    let Ok(cut) = start.channels.decide.recv() else { return };
+    let opened = finish(&reactor, recovering, cut, &start.config);
+    drop(reactor);
+    match opened {
+        Ok((shard, opened)) => {
+            if start.channels.opened.send(Ok(opened)).is_ok() {
+                live(shard, &start.config);
+            }
+        }
+        Err(error) => drop(start.channels.opened.send(Err(error))),
+    }
+}
+
+fn finish<B: Backend>(
+    reactor: &Reactor<B>,
+    recovering: Recovering<B>,
+    cut: Option<GroupNumber>,
+    config: &Config,
+) -> Result<(Shard<B>, Opened), RecoverError> {
+    reactor.block_on(finish_open(reactor, recovering, cut, config))
+}
+
+/// Makes the tail cache and the mailbox, and opens the shard on them.
+pub(crate) async fn finish_open<B: Backend>(
+    reactor: &Reactor<B>,
+    recovering: Recovering<B>,
+    cut: Option<GroupNumber>,
+    config: &Config,
+) -> Result<(Shard<B>, Opened), RecoverError> {
+    let chunk_bytes = config.chunk_bytes();
+    let chunks = (config.cache.bytes / chunk_bytes) as usize;
+    let region = Region::new(chunk_bytes as usize, chunks)
+        .map_err(|source| RecoverError::Io { path: config.data_dir.clone(), source })?;
+    reactor.with_backend(|backend| backend.register(&region));
+    let limits = &config.limits;
+    let shard = recovering.shard();
+    let mailbox =
+        Arc::new(Mailbox::new(shard, limits.queue_requests_max, limits.queue_bytes_max, reactor.wake()));
+    let (shard, report) = recovering.finish(cut, mailbox.clone(), region).await?;
+    let partitions = {
+        let state = shard.core.state();
+        state.partitions.iter().map(|(id, partition)| (partition.name.clone(), id)).collect()
+    };
+    Ok((shard, Opened { mailbox, report, partitions }))
+}
+
+/// Turns until the engine is closed.
+fn live<B: Backend>(mut shard: Shard<B>, config: &Config) {
+    let poll = Duration::from_micros(u64::from(config.threads.poll_us));
+    let mut idle_since: Option<Instant> = None;
+    loop {
+        let busy = shard.turn();
+        if shard.mailbox().is_closing() && shard.wind_down() {
+            return;
+        }
+        if busy {
+            idle_since = None;
+            continue;
+        }
+        let since = *idle_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < poll {
+            // Never spin without yielding: on a device without FUA the commit completes in a
+            // kernel thread of this very core, which a spinning thread delays by whole ticks.
+            std::thread::yield_now();
+        } else {
+            shard.park();
+            idle_since = None;
+        }
+    }
+}

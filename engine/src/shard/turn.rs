@@ -1,0 +1,329 @@
+//! One turn of a shard: the whole of its life is this, in a loop.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use thalweg_io::{Backend, Nanos};
+
+use crate::append::admit::admit;
+use crate::append::group::Assigned;
+use crate::append::persist::{Formed, InFlight};
+use crate::append::request::{AppendReply, Arrival, Queued};
+use crate::append::{AppendError, Appended};
+use crate::mailbox::{Mailbox, Request};
+use crate::shard::core::Core;
+
+/// Requests taken from the mailbox in one turn.
+const DRAIN_MAX: usize = 1024;
+/// Steps of background tasks in one turn; a step is at most a few tens of microseconds.
+const TASK_STEPS_MAX: usize = 4;
+/// Bytes waiting that are worth a second group in flight.
+const PIPELINE_BYTES_MIN: u64 = 64 << 10;
+
+/// A shard, owned by whoever calls [`turn`](Shard::turn).
+pub(crate) struct Shard<B: Backend> {
+    pub(crate) core: Rc<Core<B>>,
+    pub(crate) in_flight: VecDeque<InFlight<B>>,
+    /// Durable, and waiting for the other parts of joint appends.
+    pub(crate) durable: VecDeque<Formed>,
+    /// When the last group became durable.
+    pub(crate) last_durable: Nanos,
+    /// Whether the last group is an idle marker, so that all before it is provably durable.
+    pub(crate) witnessed: bool,
+    /// Kept to be used again.
+    pub(crate) assigned: Vec<Assigned>,
+    pub(crate) formed_pool: Vec<Formed>,
+}
+
+impl<B: Backend> Shard<B> {
+    pub(crate) fn new(core: Rc<Core<B>>) -> Shard<B> {
+        let last_durable = core.reactor.now();
+        Shard {
+            core,
+            in_flight: VecDeque::new(),
+            durable: VecDeque::new(),
+            last_durable,
+            witnessed: true,
+            assigned: Vec::new(),
+            formed_pool: Vec::new(),
+        }
+    }
+
+    /// Takes what has arrived, moves everything one step on, hands the kernel what is new. Never
+    /// blocks. Returns whether there was anything to do.
+    pub(crate) fn turn(&mut self) -> bool {
+        let mut busy = self.core.reactor.poll_io();
+        busy |= self.reap();
+        busy |= self.drain();
+        busy |= self.start_group();
+        busy |= self.core.reactor.run_tasks(TASK_STEPS_MAX) > 0;
+        busy |= self.core.reactor.poll_io();
+        busy
+    }
+
+    /// Moves requests from the mailbox to where they wait.
+    fn drain(&mut self) -> bool {
+        let core = self.core.clone();
+        let mut drained = 0;
+        // What has arrived waits in the mailbox, whose bound its senders feel, not in here.
+        let room = u64::from(core.config.group.bytes_max) * 2;
+        let now = core.reactor.now();
+        while drained < DRAIN_MAX && core.state().arrival_bytes < room {
+            let Some(request) = core.mailbox.receive() else { break };
+            drained += 1;
+            match request {
+                Request::Append(request) => self.arrive(Arrival::Append(request), now),
+                Request::Control(request) => self.arrive(Arrival::Control(request), now),
+                Request::Fetch(request) => core.fetch(request),
+                Request::Query(request) => core.answer(request),
+            }
+        }
+        if drained > 0 {
+            core.mailbox.release(0);
+        }
+        drained > 0
+    }
+
+    /// Queues something for the next group.
+    pub(crate) fn arrive(&mut self, arrival: Arrival, now: Nanos) {
+        let mut state = self.core.state_mut();
+        if let Some(error) = state.halt_error() {
+            drop(state);
+            let budget = arrival.refuse(error);
+            self.core.mailbox.release(budget);
+            return;
+        }
+        state.arrival_bytes += arrival.bytes_max();
+        state.arrivals.push_back(Queued { arrival, since: now });
+    }
+
+    /// Forms and sends the next group, if it is time.
+    fn start_group(&mut self) -> bool {
+        let core = self.core.clone();
+        let config = &core.config.group;
+        let (waiting, oldest, halted) = {
+            let state = core.state();
+            (state.arrival_bytes, state.arrivals.front().map(|queued| queued.since), state.halted.is_some())
+        };
+        if halted {
+            return false;
+        }
+        if core.state().roll_wanted && self.in_flight.is_empty() && self.durable.is_empty() {
+            self.roll_by_age();
+        }
+        let Some(oldest) = oldest else { return self.witness() };
+        if self.in_flight.len() >= config.in_flight_max as usize {
+            return false;
+        }
+        if let Some(last) = self.in_flight.back() {
+            // The file's header travels with its first group; nothing may overtake it.
+            if last.formed.opens_file || waiting < PIPELINE_BYTES_MIN {
+                return false;
+            }
+        }
+        let lingering = core.reactor.now().since(oldest) < u64::from(config.linger_us) * 1000;
+        if lingering && waiting < u64::from(config.bytes_max) {
+            return false;
+        }
+        let first = core.state().arrivals.front().map_or(0, |queued| queued.arrival.bytes_max());
+        match self.make_room(first, waiting) {
+            Room::Yes => self.form_and_send(),
+            Room::Later => false,
+            Room::Full => self.refuse_for_space(),
+        }
+    }
+
+    /// Leaves the active WAL file, so that what is in it can be sealed.
+    fn roll_by_age(&self) {
+        let (salt, now_ms) = (self.core.reactor.random(), self.core.reactor.wall_ms());
+        let mut state = self.core.state_mut();
+        state.roll_wanted = false;
+        // A file that nothing was written to since is not worth a new life.
+        if state.wal.active.as_ref().is_some_and(|active| active.batch_bytes > 0) {
+            state.wal.roll(salt, now_ms);
+            self.core.maintain.notify(usize::MAX);
+        }
+    }
+
+    /// Steps 1 to 4 for as much of what waits as one group takes.
+    fn form_and_send(&mut self) -> bool {
+        let core = self.core.clone();
+        let mut formed = self.formed_pool.pop().unwrap_or_default();
+        let mut assigned = std::mem::take(&mut self.assigned);
+        let room = self.group_room();
+        let mut refused_budget = 0;
+        let mut taken = 0u32;
+        loop {
+            let mut state = core.state_mut();
+            let Some(queued) = state.arrivals.front() else { break };
+            let bytes = queued.arrival.bytes_max();
+            if taken > 0 && formed.bytes_max + bytes > room {
+                break;
+            }
+            let Some(queued) = state.arrivals.pop_front() else { break };
+            state.arrival_bytes -= bytes;
+            drop(state);
+            taken += 1;
+            formed.oldest.get_or_insert(queued.since);
+            match queued.arrival {
+                Arrival::Control(request) => {
+                    formed.bytes_max += bytes;
+                    self.take_control(request, &mut formed);
+                }
+                Arrival::Append(request) => {
+                    // Other shards may have stored their parts already: this one can't refuse.
+                    let spans =
+                        matches!(&request.reply, AppendReply::Joint(part) if part.joint.spans_shards());
+                    let admitted = if spans { Ok(()) } else { admit(&core.state().partitions, &request) };
+                    match admitted {
+                        Ok(()) => {
+                            formed.bytes_max += bytes;
+                            self.take_append(request, &mut assigned, &mut formed);
+                        }
+                        Err(error) => {
+                            refused_budget += request.budget;
+                            request.refuse(error);
+                        }
+                    }
+                }
+            }
+        }
+        if refused_budget > 0 {
+            core.mailbox.release(refused_budget);
+        }
+        if formed.is_empty() {
+            self.formed_pool.push(formed);
+        } else {
+            self.group_and_send(&mut assigned, formed);
+        }
+        assigned.clear();
+        self.assigned = assigned;
+        taken > 0
+    }
+
+    /// The disk is full and the WAL is too: answer what waits, so that nobody hangs.
+    fn refuse_for_space(&mut self) -> bool {
+        let core = self.core.clone();
+        let mut state = core.state_mut();
+        let mut budget = 0;
+        let error = AppendError::OutOfSpace { shard: core.shard };
+        // A part of a joint append may be durable elsewhere already: it waits for room.
+        let mut kept = VecDeque::new();
+        while let Some(queued) = state.arrivals.pop_front() {
+            if queued.arrival.is_joint() {
+                kept.push_back(queued);
+                continue;
+            }
+            state.arrival_bytes -= queued.arrival.bytes_max();
+            budget += queued.arrival.refuse(error.clone());
+        }
+        state.arrivals = kept;
+        drop(state);
+        core.mailbox.release(budget);
+        budget > 0
+    }
+
+    /// The time at which a parked shard has to look again, apart from its tasks' timers.
+    pub(crate) fn deadline(&self) -> Option<Nanos> {
+        let state = self.core.state();
+        if state.halted.is_some() {
+            return None;
+        }
+        let linger = state.arrivals.front().filter(|_| self.in_flight.is_empty());
+        let linger = linger.map(|queued| queued.since.plus_us(u64::from(self.core.config.group.linger_us)));
+        let linger = linger.filter(|at| *at > self.core.reactor.now());
+        let idle = !self.witnessed && self.in_flight.is_empty() && state.arrivals.is_empty();
+        let witness =
+            idle.then(|| self.last_durable.plus_us(u64::from(self.core.config.wal.witness_after_us)));
+        linger.into_iter().chain(witness).min()
+    }
+
+    /// Sleeps until there may be something to do.
+    pub(crate) fn park(&self) {
+        let wake = self.core.reactor.wake();
+        wake.prepare();
+        if self.core.mailbox.is_empty() {
+            self.core.reactor.park(self.deadline());
+        }
+        wake.finish();
+    }
+
+    /// As [`park`](Self::park), in somebody's executor: gives it one round if there is more to do.
+    pub(crate) async fn idle(&self, busy: bool) {
+        let wake = self.core.reactor.wake();
+        wake.prepare();
+        let deadline = if busy || !self.core.mailbox.is_empty() { Some(Nanos(0)) } else { self.deadline() };
+        self.core.reactor.idle(deadline).await;
+        wake.finish();
+    }
+
+    /// Ends background work at its next step, and proves the last group durable. Returns whether
+    /// the shard can be dropped without leaving anything undone.
+    pub(crate) fn wind_down(&mut self) -> bool {
+        {
+            let mut state = self.core.state_mut();
+            if !state.closing {
+                state.closing = true;
+                drop(state);
+                self.core.maintain.notify(usize::MAX);
+            }
+        }
+        if self.core.state().halted.is_some() {
+            return true;
+        }
+        if !self.is_quiet() || self.core.maintenance_tasks.get() > 0 {
+            return false;
+        }
+        if !self.witnessed {
+            self.last_durable = Nanos(0);
+            self.witness();
+        }
+        self.in_flight.is_empty()
+    }
+
+    /// The shard's mailbox.
+    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.core.mailbox
+    }
+
+    /// Whether nothing is on its way to the disk.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.in_flight.is_empty()
+            && self.durable.is_empty()
+            && self.core.state().arrivals.is_empty()
+            && self.core.mailbox.is_empty()
+    }
+}
+
+impl<B: Backend> Drop for Shard<B> {
+    fn drop(&mut self) {
+        self.core.mailbox.end(AppendError::Closed);
+        for formed in self.in_flight.drain(..).map(|flight| flight.formed).chain(self.durable.drain(..)) {
+            formed.fail(&AppendError::Closed);
+        }
+        let mut state = self.core.state_mut();
+        let arrivals = std::mem::take(&mut state.arrivals);
+        let waiting = std::mem::take(&mut state.waiting);
+        let queued = std::mem::take(&mut state.disk_queue);
+        drop(state);
+        for queued in arrivals {
+            queued.arrival.refuse(AppendError::Closed);
+        }
+        waiting.into_values().flatten().chain(queued).for_each(|fetch| fetch.refuse(&AppendError::Closed));
+        // Tasks hold the core, which holds the reactor that holds the tasks.
+        self.core.reactor.shutdown();
+    }
+}
+
+/// Whether the next group has a place in the WAL and in the tail cache.
+pub(crate) enum Room {
+    Yes,
+    /// A file is being prepared or sealed, or readers let go of a chunk soon.
+    Later,
+    /// There is no space on the disk for another file.
+    Full,
+}
+
+/// The offsets of one request's parts.
+pub(crate) type AppendedParts = smallvec::SmallVec<[Appended; 1]>;

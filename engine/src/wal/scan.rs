@@ -1,0 +1,402 @@
+//! Reading the WAL back: which groups are there, and what is at the end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use thalweg_io::{AlignedBuf, BLOCK, Backend, FileId, Op, OpenMode, Reactor};
+
+use crate::append::group::Placed;
+use crate::ids::{FileNumber, GroupNumber, ShardId, WalPosition, WalSequence};
+use crate::record::BatchKind;
+use crate::shard::core::file_path;
+use crate::wal::control::Control;
+use crate::wal::decide::{Proof, Tail, TailState};
+use crate::wal::file_header::FileHeader;
+use crate::wal::group::{GroupHeader, check_batches};
+
+/// Bytes read at a time: nothing else uses the disk yet.
+const READ_BYTES: usize = 1 << 20;
+
+/// Which WAL to read.
+#[derive(Clone, Copy, Debug)]
+pub struct WalIdentity {
+    /// The shard.
+    pub shard: ShardId,
+    /// Identity of the data directory.
+    pub directory: u128,
+    /// Length of a WAL file.
+    pub file_bytes: u64,
+    /// The first WAL file that is still needed.
+    pub floor: WalSequence,
+    /// The first group of that file.
+    pub floor_group: GroupNumber,
+}
+
+/// A WAL file as found.
+#[derive(Clone, Debug)]
+pub struct FoundFile {
+    /// The file.
+    pub number: FileNumber,
+    /// As opened.
+    pub id: FileId,
+    /// Its length.
+    pub len: u64,
+    /// What it is.
+    pub life: Life,
+}
+
+/// The present life of a WAL file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Zeros, or a life that was sealed: free for use.
+    Spare,
+    /// In use.
+    Live(FileHeader),
+    /// Its header is damaged, and its first group says which life it is: header rebuilt from there.
+    Headless(FileHeader),
+}
+
+impl Life {
+    fn header(&self) -> Option<&FileHeader> {
+        match self {
+            Life::Spare => None,
+            Life::Live(header) | Life::Headless(header) => Some(header),
+        }
+    }
+}
+
+/// A whole group.
+#[derive(Clone, Debug)]
+pub struct FoundGroup {
+    /// Its header.
+    pub header: GroupHeader,
+    /// Index of its file in the scan's list.
+    pub file: usize,
+    /// The byte after it, padding included.
+    pub end: u64,
+    /// Its batches of records.
+    pub(crate) placed: Vec<Placed>,
+    /// Its changes of the catalog.
+    pub controls: Vec<Control>,
+}
+
+/// What reading the WAL back found.
+#[derive(Debug)]
+pub struct Scan {
+    /// Files of the ring; live ones in order of use, then spare ones.
+    pub files: Vec<FoundFile>,
+    /// Whole groups, in order, without a gap.
+    pub groups: Vec<FoundGroup>,
+    /// What comes behind the last of them.
+    pub tail: Tail,
+    /// Bytes read.
+    pub bytes: u64,
+    /// The largest sequence seen anywhere.
+    pub last_sequence: WalSequence,
+}
+
+impl Scan {
+    /// Live files, in order of use.
+    pub fn live(&self) -> impl Iterator<Item = (usize, &FoundFile, &FileHeader)> {
+        self.files
+            .iter()
+            .enumerate()
+            .filter_map(|(index, file)| file.life.header().map(|header| (index, file, header)))
+    }
+}
+
+/// Opens the files of the ring and reads their groups.
+///
+/// # Errors
+/// The host's, for a file that the manifest names and that can't be opened; with the path in it.
+pub async fn scan<B: Backend>(
+    reactor: &Reactor<B>,
+    dir: &Path,
+    files: impl Iterator<Item = FileNumber>,
+    identity: &WalIdentity,
+    outside_durable: GroupNumber,
+    mode: OpenMode,
+) -> io::Result<Scan> {
+    let mut found = Vec::new();
+    for number in files {
+        let path = file_path(dir, number);
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let (id, len) = reactor.open(&path, mode).await.map_err(named)?;
+        if mode == OpenMode::ReadWrite {
+            // After a failed sync the kernel may hold what the disk does not: ask the disk first.
+            reactor.run(Op::Sync { file: id }).await.map_err(named)?;
+        }
+        let life = read_life(reactor, id, len, identity).await;
+        found.push(FoundFile { number, id, len, life });
+    }
+    // Live files by sequence, spare ones behind.
+    found.sort_by_key(|file| file.life.header().map_or(u64::MAX, |header| header.sequence.0));
+    let mut walk = Walk {
+        identity,
+        groups: Vec::new(),
+        expected: identity.floor_group,
+        previous: None,
+        salts: found
+            .iter()
+            .filter_map(|file| file.life.header().map(|header| (header.sequence, header.salt)))
+            .collect(),
+        missing: None,
+        later: None,
+        bytes: 0,
+    };
+    let live: Vec<_> = found.iter().enumerate().filter(|(_, file)| file.life != Life::Spare).collect();
+    for (at, (index, file)) in live.iter().enumerate() {
+        let Some(header) = file.life.header() else { continue };
+        let later = live[at + 1..].iter().filter_map(|(_, file)| match &file.life {
+            Life::Live(header) => Some(header.first_group),
+            Life::Spare | Life::Headless(_) => None,
+        });
+        // A later life may start at a group that this file has too: the log was cut there.
+        let limit = later.min();
+        walk.file(reactor, *index, file, header, limit).await;
+    }
+    let last_sequence =
+        found.iter().filter_map(|file| file.life.header()).map(|header| header.sequence).max();
+    let (file, position, state) = walk.missing.unwrap_or_else(|| {
+        let last = live.last().map_or(FileNumber(0), |(_, file)| file.number);
+        (last, walk.groups.last().map_or(BLOCK as u64, |group| group.end), TailState::Untouched)
+    });
+    let tail =
+        Tail { missing: walk.expected, file, position, state, later_durable: walk.later, outside_durable };
+    Ok(Scan {
+        files: found,
+        groups: walk.groups,
+        tail,
+        bytes: walk.bytes,
+        last_sequence: last_sequence.unwrap_or_default(),
+    })
+}
+
+async fn read_life<B: Backend>(reactor: &Reactor<B>, id: FileId, len: u64, identity: &WalIdentity) -> Life {
+    if len < 2 * BLOCK as u64 {
+        return Life::Spare;
+    }
+    let (buf, read) = reactor.read(id, 0, AlignedBuf::zeroed(2 * BLOCK)).await;
+    let ours = |header: &FileHeader| {
+        header.shard == identity.shard
+            && header.directory == identity.directory
+            && header.sequence >= identity.floor
+    };
+    if read.is_ok_and(|read| read == 2 * BLOCK) {
+        if let Ok(header) = FileHeader::read(&buf) {
+            return if ours(&header) { Life::Live(header) } else { Life::Spare };
+        }
+        return headless(&buf[BLOCK..], identity)
+            .filter(|header| ours(header))
+            .map_or(Life::Spare, Life::Headless);
+    }
+    // The first two blocks by themselves: one of them may be readable.
+    let (buf, read) = reactor.read(id, BLOCK as u64, AlignedBuf::zeroed(BLOCK)).await;
+    let header = if read.is_ok() { headless(&buf, identity) } else { None };
+    header.filter(|header| ours(header)).map_or(Life::Spare, Life::Headless)
+}
+
+/// Rebuilds a file's header from its first group, which carries the salt itself.
+fn headless(block: &[u8], identity: &WalIdentity) -> Option<FileHeader> {
+    let group = GroupHeader::read(block).ok()?;
+    (group.position == BLOCK as u64 && group.shard == identity.shard).then_some(FileHeader {
+        shard: identity.shard,
+        sequence: group.sequence,
+        salt: group.salt,
+        first_group: group.number,
+        previous: group.previous,
+        directory: identity.directory,
+        started_ms: group.written_ms,
+        file_bytes: identity.file_bytes,
+    })
+}
+
+struct Walk<'a> {
+    identity: &'a WalIdentity,
+    groups: Vec<FoundGroup>,
+    expected: GroupNumber,
+    /// Checksum of the last group's header; none before the first group.
+    previous: Option<u32>,
+    salts: BTreeMap<WalSequence, u64>,
+    /// Where the first missing group should be.
+    missing: Option<(FileNumber, u64, TailState)>,
+    /// The strongest proof behind it.
+    later: Option<Proof>,
+    bytes: u64,
+}
+
+impl Walk<'_> {
+    async fn file<B: Backend>(
+        &mut self,
+        reactor: &Reactor<B>,
+        index: usize,
+        file: &FoundFile,
+        header: &FileHeader,
+        limit: Option<GroupNumber>,
+    ) {
+        let len = file.len.min(self.identity.file_bytes);
+        let (bytes, unreadable) = read_file(reactor, file.id, len).await;
+        self.bytes += bytes.len() as u64;
+        let mut at = BLOCK;
+        if self.missing.is_some() {
+            return self.look_for_proofs(file, header, &bytes, at);
+        }
+        if limit.is_some_and(|limit| self.expected >= limit) {
+            return; // a later life took this file's place
+        }
+        if header.first_group != self.expected {
+            let why = format!("the file starts with group {}", header.first_group);
+            self.missing = Some((file.number, at as u64, TailState::Broken(why)));
+            return self.look_for_proofs(file, header, &bytes, at);
+        }
+        if let Life::Headless(_) = file.life {
+            // A header that is lost with its groups there: whether they count is for the proofs.
+            let why = "the file's header is damaged".to_owned();
+            self.missing = Some((file.number, 0, TailState::Broken(why)));
+            return self.look_for_proofs(file, header, &bytes, at);
+        }
+        let mut previous = self.previous.unwrap_or(header.previous);
+        while limit.is_none_or(|limit| self.expected < limit) {
+            match self.group(index, header, previous, &bytes, at) {
+                Ok(group) => {
+                    at = group.end as usize;
+                    previous = group.header.crc;
+                    self.expected = self.expected.next();
+                    self.groups.push(group);
+                }
+                Err(why) => {
+                    let state = match &unreadable {
+                        Some((from, error)) if *from < at as u64 + READ_BYTES as u64 => {
+                            TailState::Unreadable(format!("byte {from}: {error}"))
+                        }
+                        _ => why,
+                    };
+                    self.missing = Some((file.number, at as u64, state));
+                    self.look_for_proofs(file, header, &bytes, at);
+                    break;
+                }
+            }
+        }
+        self.previous = Some(previous);
+        // A file that follows at just this group says that the log went on there.
+        if limit == Some(self.expected) && !matches!(self.missing, Some((_, _, TailState::Unreadable(_)))) {
+            self.missing = None;
+            self.later = None;
+        }
+    }
+
+    /// The group at `at`, if it is whole and the one that belongs there.
+    fn group(
+        &self,
+        index: usize,
+        file: &FileHeader,
+        previous: u32,
+        bytes: &[u8],
+        at: usize,
+    ) -> Result<FoundGroup, TailState> {
+        let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= BLOCK) else {
+            return Err(TailState::Untouched); // the file is full
+        };
+        if rest[..BLOCK].iter().all(|byte| *byte == 0) {
+            return Err(TailState::Untouched);
+        }
+        let header = GroupHeader::read(rest).map_err(|error| TailState::Broken(error.to_string()))?;
+        if (header.sequence, header.salt) != (file.sequence, file.salt) {
+            return Err(TailState::Untouched); // an earlier life of the file
+        }
+        let right = header.shard == self.identity.shard
+            && header.position == at as u64
+            && header.number == self.expected
+            && header.previous == previous;
+        if !right {
+            let (number, position) = (header.number, header.position);
+            return Err(TailState::Broken(format!(
+                "holds group {number} of byte {position}, not group {} as it should",
+                self.expected
+            )));
+        }
+        let mut placed = Vec::new();
+        let mut controls = Vec::new();
+        let mut flaw = None;
+        let start = WalPosition::new(file.sequence, at as u64, self.identity.file_bytes);
+        let checked = check_batches(&header, rest, |position, batch| {
+            if batch.kind == BatchKind::Control {
+                match Control::decode(batch, &rest[position..position + batch.len as usize]) {
+                    Ok(control) => controls.push(control),
+                    Err(error) => flaw = Some(error),
+                }
+                return;
+            }
+            placed.push(Placed {
+                partition: batch.partition,
+                base_offset: batch.base_offset,
+                span: batch.offset_span,
+                position: WalPosition(start.0 + position as u64),
+                len: batch.len,
+                max_timestamp_ms: batch.max_timestamp_ms,
+            });
+        });
+        if let Some(error) = checked.err().or(flaw) {
+            return Err(TailState::Broken(error.to_string()));
+        }
+        let end = at + (header.len as usize).next_multiple_of(BLOCK);
+        Ok(FoundGroup { header, file: index, end: end as u64, placed, controls })
+    }
+
+    /// Looks at every block behind a missing group for headers of this life: each says how far the
+    /// log was durable when it was written.
+    fn look_for_proofs(&mut self, file: &FoundFile, header: &FileHeader, bytes: &[u8], from: usize) {
+        let from = from.next_multiple_of(BLOCK);
+        for at in (from..bytes.len().saturating_sub(BLOCK - 1)).step_by(BLOCK) {
+            let Ok(group) = GroupHeader::read(&bytes[at..at + BLOCK]) else { continue };
+            let ours = group.sequence == header.sequence
+                && self.salts.get(&group.sequence) == Some(&group.salt)
+                && group.shard == self.identity.shard
+                && group.position == at as u64;
+            // The header of the missing group itself proves nothing about it.
+            if !ours || group.number <= self.expected && group.durable < self.expected {
+                continue;
+            }
+            let proof = Proof {
+                durable: group.durable,
+                said_by: group.number,
+                file: file.number,
+                position: at as u64,
+            };
+            if self.later.is_none_or(|known| proof.durable > known.durable) {
+                self.later = Some(proof);
+            }
+        }
+    }
+}
+
+/// Reads a file. What can't be read is zeros, with the first place and error beside it.
+async fn read_file<B: Backend>(
+    reactor: &Reactor<B>,
+    id: FileId,
+    len: u64,
+) -> (Vec<u8>, Option<(u64, io::Error)>) {
+    let len = len as usize / BLOCK * BLOCK;
+    let mut bytes = vec![0; len];
+    let mut unreadable = None;
+    let mut at = 0;
+    let mut size = READ_BYTES;
+    while at < len {
+        let want = size.min(len - at);
+        let (buf, read) = reactor.read(id, at as u64, AlignedBuf::zeroed(want)).await;
+        match read {
+            Ok(read) => {
+                bytes[at..at + read.min(want)].copy_from_slice(&buf[..read.min(want)]);
+                at += want;
+            }
+            // Find the blocks that can't be read, so that the rest still counts.
+            Err(_) if want > BLOCK => size = BLOCK,
+            Err(error) => {
+                unreadable.get_or_insert((at as u64, error));
+                at += want;
+            }
+        }
+    }
+    (bytes, unreadable)
+}

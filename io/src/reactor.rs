@@ -1,0 +1,429 @@
+//! A backend's operations as futures, and the shard's background tasks.
+//!
+//! [`Reactor`] owns the backend of one shard. An operation started through it is a [`Pending`]: a
+//! future for a task, or something the commit path asks "are you done?" once a turn. Tasks run on
+//! the same thread, between turns, so they need neither `Send` nor locks.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use async_executor::LocalExecutor;
+use slab::Slab;
+
+use crate::backend::{
+    Backend, Buffer, Completion, Durability, Entry, FileId, Nanos, Op, OpenMode, Reply, Tag,
+};
+use crate::memory::AlignedBuf;
+use crate::wake::Wake;
+
+enum Slot {
+    Waiting(Option<Waker>),
+    Done(Completion),
+    /// Nobody waits any more; the buffer is freed when the kernel gives it back.
+    Abandoned,
+}
+
+struct Timer {
+    at: Nanos,
+    waker: Waker,
+}
+
+struct Inner<B: Backend> {
+    backend: RefCell<B>,
+    slots: RefCell<Slab<Slot>>,
+    reaped: RefCell<Vec<Completion>>,
+    timers: RefCell<Vec<Timer>>,
+    /// Gone after `shutdown`: tasks hold the reactor, so somebody has to break the circle.
+    tasks: RefCell<Option<Rc<LocalExecutor<'static>>>>,
+    spawned: Cell<usize>,
+}
+
+/// Remembers that a future was woken, and wakes the shard's thread for it.
+pub struct Bell {
+    rung: AtomicBool,
+    wake: Arc<Wake>,
+}
+
+impl Bell {
+    /// A bell that ends the sleep of `wake`'s shard.
+    #[must_use]
+    pub fn new(wake: Arc<Wake>) -> Arc<Bell> {
+        Arc::new(Bell { rung: AtomicBool::new(false), wake })
+    }
+
+    /// Whether it was rung since the last call.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.rung.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl std::task::Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.wake.notify();
+    }
+}
+
+/// The backend of one shard, its operations in flight and its background tasks. Clones share it.
+pub struct Reactor<B: Backend> {
+    inner: Rc<Inner<B>>,
+}
+
+impl<B: Backend> Clone for Reactor<B> {
+    fn clone(&self) -> Self {
+        Reactor { inner: self.inner.clone() }
+    }
+}
+
+impl<B: Backend> Reactor<B> {
+    /// Takes over a backend.
+    pub fn new(backend: B) -> Self {
+        Reactor {
+            inner: Rc::new(Inner {
+                backend: RefCell::new(backend),
+                slots: RefCell::new(Slab::new()),
+                reaped: RefCell::new(Vec::new()),
+                timers: RefCell::new(Vec::new()),
+                tasks: RefCell::new(Some(Rc::new(LocalExecutor::new()))),
+                spawned: Cell::new(0),
+            }),
+        }
+    }
+
+    /// Uses the backend for a moment. Not to be nested.
+    pub fn with_backend<T>(&self, f: impl FnOnce(&mut B) -> T) -> T {
+        f(&mut self.inner.backend.borrow_mut())
+    }
+
+    /// Submits an operation.
+    pub fn start(&self, op: Op) -> Pending<B> {
+        let key = self.inner.slots.borrow_mut().insert(Slot::Waiting(None));
+        self.inner.backend.borrow_mut().submit(op, Tag(key as u64));
+        Pending { inner: self.inner.clone(), key, finished: false }
+    }
+
+    /// Runs `task` in the background, a step at a time, whenever the shard turns.
+    /// After [`shutdown`](Self::shutdown) the task is dropped at once.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let Some(tasks) = self.inner.tasks.borrow().clone() else { return };
+        self.inner.spawned.set(self.inner.spawned.get() + 1);
+        let inner = Rc::downgrade(&self.inner);
+        let counted = async move {
+            task.await;
+            if let Some(inner) = inner.upgrade() {
+                inner.spawned.set(inner.spawned.get() - 1);
+            }
+        };
+        tasks.spawn(counted).detach();
+    }
+
+    /// Drops every background task where it stands. The backend closes with the last clone.
+    pub fn shutdown(&self) {
+        let tasks = self.inner.tasks.borrow_mut().take();
+        drop(tasks);
+        self.inner.timers.borrow_mut().clear();
+    }
+
+    /// Background tasks that have not ended.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.inner.spawned.get()
+    }
+
+    /// Hands requests to the kernel, takes completions and wakes whoever waited for them.
+    /// Returns whether anything happened.
+    pub fn poll_io(&self) -> bool {
+        let mut reaped = self.inner.reaped.take();
+        let count = self.inner.backend.borrow_mut().poll(&mut reaped);
+        for completion in reaped.drain(..) {
+            self.settle(completion);
+        }
+        self.inner.reaped.replace(reaped);
+        count > 0 || self.fire_timers()
+    }
+
+    fn settle(&self, completion: Completion) {
+        let mut slots = self.inner.slots.borrow_mut();
+        let key = completion.tag.0 as usize;
+        match std::mem::replace(&mut slots[key], Slot::Done(completion)) {
+            Slot::Waiting(waker) => {
+                drop(slots);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            Slot::Abandoned => {
+                slots.remove(key);
+            }
+            Slot::Done(_) => unreachable!("an operation completes once"),
+        }
+    }
+
+    fn fire_timers(&self) -> bool {
+        if self.inner.timers.borrow().is_empty() {
+            return false;
+        }
+        let now = self.now();
+        let mut due = Vec::new();
+        self.inner.timers.borrow_mut().retain(|timer| {
+            let keep = timer.at > now;
+            if !keep {
+                due.push(timer.waker.clone());
+            }
+            keep
+        });
+        let fired = !due.is_empty();
+        due.into_iter().for_each(Waker::wake);
+        fired
+    }
+
+    /// Lets background tasks take up to `steps` steps. Returns how many they took.
+    pub fn run_tasks(&self, steps: usize) -> usize {
+        let Some(tasks) = self.inner.tasks.borrow().clone() else { return 0 };
+        (0..steps).take_while(|_| tasks.try_tick()).count()
+    }
+
+    /// Sleeps until a completion, a wake-up, the next timer or `deadline`.
+    pub fn park(&self, deadline: Option<Nanos>) {
+        let deadline = self.next_deadline(deadline);
+        self.inner.backend.borrow_mut().park(deadline);
+    }
+
+    /// As [`park`](Self::park), without blocking the thread when the backend lives in an executor.
+    pub async fn idle(&self, deadline: Option<Nanos>) {
+        let deadline = self.next_deadline(deadline);
+        let idle = self.inner.backend.borrow_mut().idle(deadline);
+        idle.await;
+    }
+
+    fn next_deadline(&self, deadline: Option<Nanos>) -> Option<Nanos> {
+        let timers = self.inner.timers.borrow();
+        timers.iter().map(|timer| timer.at).chain(deadline).min()
+    }
+
+    /// Runs `future` to its end on this thread, with everything else the reactor has to do.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        let wake = self.wake();
+        let bell = Bell::new(wake.clone());
+        let waker = Waker::from(bell.clone());
+        let mut context = Context::from_waker(&waker);
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                return value;
+            }
+            let ran = self.run_tasks(64) > 0;
+            if !self.poll_io() && !ran {
+                wake.prepare();
+                if !bell.take() {
+                    self.park(None);
+                }
+                wake.finish();
+            }
+        }
+    }
+
+    /// Runs `future` to its end in an executor whose thread must not block.
+    pub async fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        let wake = self.wake();
+        let bell = Bell::new(wake.clone());
+        let waker = Waker::from(bell.clone());
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return value;
+            }
+            let ran = self.run_tasks(64) > 0;
+            if !self.poll_io() && !ran {
+                wake.prepare();
+                let deadline = if bell.take() { Some(Nanos(0)) } else { None };
+                self.idle(deadline).await;
+                wake.finish();
+            } else {
+                // Operations move only while the executor does.
+                self.idle(Some(Nanos(0))).await;
+            }
+        }
+    }
+
+    /// Waits for `micros` µs of the backend's clock.
+    pub fn sleep_us(&self, micros: u64) -> Sleep<B> {
+        Sleep { reactor: self.clone(), at: self.now().plus_us(micros) }
+    }
+
+    /// Lets the shard turn once before the caller goes on.
+    pub async fn yield_now(&self) {
+        let mut yielded = false;
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The backend's monotonic clock.
+    #[must_use]
+    pub fn now(&self) -> Nanos {
+        self.inner.backend.borrow().now()
+    }
+
+    /// The backend's wall clock, milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn wall_ms(&self) -> i64 {
+        self.inner.backend.borrow().wall_ms()
+    }
+
+    /// What other threads call to end a sleep.
+    #[must_use]
+    pub fn wake(&self) -> Arc<Wake> {
+        self.inner.backend.borrow().wake()
+    }
+
+    /// Random bits.
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        self.inner.backend.borrow_mut().random()
+    }
+
+    /// Opens a file; returns its id and length.
+    ///
+    /// # Errors
+    /// The host's, with its kind: not found, exists, no permission.
+    pub async fn open(&self, path: impl AsRef<Path>, mode: OpenMode) -> io::Result<(FileId, u64)> {
+        match self.start(Op::Open { path: path.as_ref().to_owned(), mode }).await.result? {
+            Reply::Opened { file, len } => Ok((file, len)),
+            other => unreachable!("open answered {other:?}"),
+        }
+    }
+
+    /// Fills `buf` from `position`; returns it with the bytes read.
+    pub async fn read(
+        &self,
+        file: FileId,
+        position: u64,
+        buf: AlignedBuf,
+    ) -> (AlignedBuf, io::Result<usize>) {
+        let done = self.start(Op::Read { file, position, buf }).await;
+        let Some(Buffer::Aligned(buf)) = done.buffer else { unreachable!("a read gives its buffer back") };
+        let len = done.result.map(|reply| match reply {
+            Reply::Read(len) => len,
+            other => unreachable!("read answered {other:?}"),
+        });
+        (buf, len)
+    }
+
+    /// Writes all of `buf`; returns it with the result.
+    pub async fn write(
+        &self,
+        file: FileId,
+        position: u64,
+        buf: AlignedBuf,
+        durability: Durability,
+    ) -> (AlignedBuf, io::Result<()>) {
+        let done = self.start(Op::Write { file, position, buf: Buffer::Aligned(buf), durability }).await;
+        let Some(Buffer::Aligned(buf)) = done.buffer else { unreachable!("a write gives its buffer back") };
+        (buf, done.result.map(drop))
+    }
+
+    /// Lists a directory in name order; a directory that does not exist is empty.
+    ///
+    /// # Errors
+    /// The host's.
+    pub async fn list(&self, path: impl Into<PathBuf>) -> io::Result<Vec<Entry>> {
+        match self.start(Op::List { path: path.into() }).await.result {
+            Ok(Reply::Listed(entries)) => Ok(entries),
+            Ok(other) => unreachable!("list answered {other:?}"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An operation whose success has nothing to say: sync, rename, remove, close and the like.
+    ///
+    /// # Errors
+    /// The host's.
+    pub async fn run(&self, op: Op) -> io::Result<()> {
+        self.start(op).await.result.map(drop)
+    }
+}
+
+/// An operation in flight. Dropping it lets the operation finish unheard.
+pub struct Pending<B: Backend> {
+    inner: Rc<Inner<B>>,
+    key: usize,
+    finished: bool,
+}
+
+impl<B: Backend> Pending<B> {
+    /// The completion, if there is one yet. Gives it once.
+    pub fn try_take(&mut self) -> Option<Completion> {
+        let mut slots = self.inner.slots.borrow_mut();
+        if self.finished || !matches!(slots[self.key], Slot::Done(_)) {
+            return None;
+        }
+        self.finished = true;
+        match slots.remove(self.key) {
+            Slot::Done(completion) => Some(completion),
+            Slot::Waiting(_) | Slot::Abandoned => None,
+        }
+    }
+}
+
+impl<B: Backend> Future for Pending<B> {
+    type Output = Completion;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completion> {
+        if let Some(completion) = self.try_take() {
+            return Poll::Ready(completion);
+        }
+        assert!(!self.finished, "an operation was polled after its end");
+        if let Slot::Waiting(waker) = &mut self.inner.slots.borrow_mut()[self.key] {
+            *waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl<B: Backend> Drop for Pending<B> {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let mut slots = self.inner.slots.borrow_mut();
+        match &mut slots[self.key] {
+            slot @ Slot::Waiting(_) => *slot = Slot::Abandoned,
+            Slot::Done(_) => drop(slots.remove(self.key)),
+            Slot::Abandoned => {}
+        }
+    }
+}
+
+/// A wait for a point in time.
+pub struct Sleep<B: Backend> {
+    reactor: Reactor<B>,
+    at: Nanos,
+}
+
+impl<B: Backend> Future for Sleep<B> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.reactor.now() >= self.at {
+            return Poll::Ready(());
+        }
+        let timer = Timer { at: self.at, waker: context.waker().clone() };
+        self.reactor.inner.timers.borrow_mut().push(timer);
+        Poll::Pending
+    }
+}
