@@ -77,7 +77,7 @@ pub struct Loaded {
     pub torn: Option<(u64, String)>,
 }
 
-/// Reads the newest generation in `dir`.
+/// Reads the newest generation in `dir`. Opened for writing, it is synced before it is read.
 ///
 /// # Errors
 /// [`ManifestError::Io`] of kind `NotFound` if there is none; [`ManifestError::Damaged`] if it
@@ -87,26 +87,29 @@ pub async fn load<B: Backend>(
     dir: &Path,
     shard: ShardId,
     directory: u128,
+    mode: OpenMode,
 ) -> Result<Loaded, ManifestError> {
     let io = |source| ManifestError::Io { path: dir.to_owned(), source };
     let names = reactor.list(dir).await.map_err(io)?;
     let newest = names.iter().filter_map(|entry| generation_of(&entry.name)).max();
     let generation = newest.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
     let path = dir.join(manifest_name(generation));
-    let bytes = read_whole(reactor, &path)
+    let bytes = read_whole(reactor, &path, mode)
         .await
         .map_err(|source| ManifestError::Io { path: path.clone(), source })?;
     parse(&bytes, &path, generation, shard, directory)
 }
 
-async fn read_whole<B: Backend>(reactor: &Reactor<B>, path: &Path) -> io::Result<Vec<u8>> {
-    let (file, len) = reactor.open(path, OpenMode::ReadWrite).await?;
+async fn read_whole<B: Backend>(reactor: &Reactor<B>, path: &Path, mode: OpenMode) -> io::Result<Vec<u8>> {
+    let (file, len) = reactor.open(path, mode).await?;
     let read = async {
         if len > MANIFEST_BYTES_MAX {
             return Err(io::Error::other(format!("{len} B is too long for a manifest")));
         }
-        // After a failed sync the page cache may hold what the disk does not.
-        reactor.run(Op::Sync { file }).await?;
+        if mode == OpenMode::ReadWrite {
+            // After a failed sync the page cache may hold what the disk does not.
+            reactor.run(Op::Sync { file }).await?;
+        }
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < len {
             let want = (len as usize - bytes.len()).min(1 << 20);

@@ -181,7 +181,7 @@ impl<B: Backend> Recovering<B> {
         config: Arc<Config>,
     ) -> Result<Self, RecoverError> {
         let directory = place.superblock.directory;
-        let loaded = load(reactor, &place.dir, place.shard, directory).await?;
+        let loaded = load(reactor, &place.dir, place.shard, directory, OpenMode::ReadWrite).await?;
         let footers = read_footers(reactor, &place, &loaded.manifest).await?;
         let identity = WalIdentity {
             shard: place.shard,
@@ -251,8 +251,8 @@ impl<B: Backend> Recovering<B> {
             tracing::warn!(shard = self.place.shard.0, dropped, "dropped an unfinished write");
             self.quarantine().await.map_err(io)?;
         }
-        let (mut state, groups) = self.replay(region)?;
-        self.check_coverage(&state)?;
+        let (mut state, groups) = self.found().replay(region)?;
+        self.found().check_coverage(&state)?;
         let manifest_file = {
             let directory = self.place.superblock.directory;
             ManifestFile::resume(&self.reactor, &self.place.dir, self.place.shard, directory, &self.loaded)
@@ -353,6 +353,80 @@ impl<B: Backend> Recovering<B> {
         }
     }
 
+    fn found(&self) -> Found<'_> {
+        Found { place: &self.place, loaded: &self.loaded, scan: &self.scan, footers: &self.footers }
+    }
+    /// Spare files that somebody cut short get their zeros back.
+    async fn fill_spares(&self, state: &State) -> io::Result<()> {
+        let file_bytes = state.wal.file_bytes;
+        for spare in &state.wal.spares {
+            let Some(found) = self.scan.files.iter().find(|found| found.number == spare.number) else {
+                continue;
+            };
+            if found.len != file_bytes {
+                let from = found.len.min(file_bytes) / BLOCK as u64 * BLOCK as u64;
+                crate::maintain::prepare::zero_fill(&self.reactor, None, spare.id, from, file_bytes).await?;
+                self.reactor.run(Op::Truncate { file: spare.id, len: file_bytes }).await?;
+                self.reactor.run(Op::Sync { file: spare.id }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn into_core(self, state: State, mailbox: Arc<Mailbox>, file: ManifestFile<B>) -> Rc<Core<B>> {
+        let Recovering { place, reactor, config, loaded, .. } = self;
+        let target_bytes =
+            u128::from(place.superblock.replay_speed) * u128::from(config.wal.recovery_target_ms) / 1000;
+        let files = (target_bytes / u128::from(place.superblock.wal_file_bytes)) as u64;
+        let (least, most) = WAL_FILES_RANGE;
+        let governor = Governor::new(reactor.clone(), config.segment.background_bytes_per_s);
+        let files_max = config.read.open_files_max as usize;
+        Rc::new(Core {
+            shard: place.shard,
+            shards: place.superblock.shards,
+            directory: place.superblock.directory,
+            dir: place.dir,
+            mailbox,
+            state: state.into(),
+            manifest: async_lock::Mutex::new(ManifestPair { manifest: loaded.manifest, file }),
+            governor,
+            files: SegmentFiles::new(reactor.clone(), files_max),
+            metrics: Metrics::default().into(),
+            maintain: event_listener::Event::new(),
+            wal_files_max: files.clamp(least, most) as usize,
+            maintenance_tasks: 0.into(),
+            config,
+            reactor,
+        })
+    }
+}
+
+/// What a shard's files say, all of it read.
+struct Found<'a> {
+    place: &'a ShardPlace,
+    loaded: &'a Loaded,
+    scan: &'a Scan,
+    footers: &'a [(FileNumber, Vec<crate::segment::Run>)],
+}
+
+/// Checks that a shard's files fit together, as opening it would.
+///
+/// # Errors
+/// [`RecoverError::Damaged`].
+pub(crate) fn check_files(
+    place: &ShardPlace,
+    loaded: &Loaded,
+    scan: &Scan,
+    footers: &[(FileNumber, Vec<crate::segment::Run>)],
+) -> Result<(), RecoverError> {
+    let found = Found { place, loaded, scan, footers };
+    let region =
+        Region::new(BLOCK, 1).map_err(|source| RecoverError::Io { path: place.dir.clone(), source })?;
+    let (state, _) = found.replay(region)?;
+    found.check_coverage(&state)
+}
+
+impl Found<'_> {
     /// Builds the state from manifest, segments and groups.
     fn replay(&self, region: Arc<Region>) -> Result<(State, u64), RecoverError> {
         let manifest = &self.loaded.manifest;
@@ -392,7 +466,7 @@ impl<B: Backend> Recovering<B> {
         for (id, meta) in &manifest.partitions {
             state.partitions.insert(*id, meta.name.clone(), meta.config, meta.log_start);
         }
-        for (file, runs) in &self.footers {
+        for (file, runs) in self.footers {
             let meta = manifest.segments[file].clone();
             let mut segment = SegmentState { meta, live_bytes: 0, live_runs: 0 };
             for run in runs {
@@ -561,50 +635,6 @@ impl<B: Backend> Recovering<B> {
             }
         }
         Ok(())
-    }
-
-    /// Spare files that somebody cut short get their zeros back.
-    async fn fill_spares(&self, state: &State) -> io::Result<()> {
-        let file_bytes = state.wal.file_bytes;
-        for spare in &state.wal.spares {
-            let Some(found) = self.scan.files.iter().find(|found| found.number == spare.number) else {
-                continue;
-            };
-            if found.len != file_bytes {
-                let from = found.len.min(file_bytes) / BLOCK as u64 * BLOCK as u64;
-                crate::maintain::prepare::zero_fill(&self.reactor, None, spare.id, from, file_bytes).await?;
-                self.reactor.run(Op::Truncate { file: spare.id, len: file_bytes }).await?;
-                self.reactor.run(Op::Sync { file: spare.id }).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn into_core(self, state: State, mailbox: Arc<Mailbox>, file: ManifestFile<B>) -> Rc<Core<B>> {
-        let Recovering { place, reactor, config, loaded, .. } = self;
-        let target_bytes =
-            u128::from(place.superblock.replay_speed) * u128::from(config.wal.recovery_target_ms) / 1000;
-        let files = (target_bytes / u128::from(place.superblock.wal_file_bytes)) as u64;
-        let (least, most) = WAL_FILES_RANGE;
-        let governor = Governor::new(reactor.clone(), config.segment.background_bytes_per_s);
-        let files_max = config.read.open_files_max as usize;
-        Rc::new(Core {
-            shard: place.shard,
-            shards: place.superblock.shards,
-            directory: place.superblock.directory,
-            dir: place.dir,
-            mailbox,
-            state: state.into(),
-            manifest: async_lock::Mutex::new(ManifestPair { manifest: loaded.manifest, file }),
-            governor,
-            files: SegmentFiles::new(reactor.clone(), files_max),
-            metrics: Metrics::default().into(),
-            maintain: event_listener::Event::new(),
-            wal_files_max: files.clamp(least, most) as usize,
-            maintenance_tasks: 0.into(),
-            config,
-            reactor,
-        })
     }
 }
 
