@@ -7,3 +7,6 @@ mod backend;
 mod file;
 
 pub use backend::GlommioBackend;
+
+/// The executor's own crate, at the version this backend is built on.
+pub use ::glommio as runtime;
