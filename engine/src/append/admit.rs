@@ -5,17 +5,7 @@ use crate::append::request::{AppendRequest, Part};
 use crate::config::LimitsConfig;
 use crate::ids::PartitionId;
 use crate::partitions::Partitions;
-use crate::record::{BATCH_HEADER_BYTES, Batch, encoded_len_max};
-
-/// The most bytes `batch` can take in a group.
-pub(crate) fn batch_bytes_max(batch: &Batch) -> u64 {
-    let body = match batch {
-        Batch::One(record) => encoded_len_max(record),
-        Batch::Many(records) => records.iter().map(encoded_len_max).sum(),
-        Batch::Opaque { bytes, .. } => bytes.len(),
-    };
-    (BATCH_HEADER_BYTES + body + 8) as u64
-}
+use crate::record::Batch;
 
 /// What can be refused without knowing the shard: called on the caller's thread.
 pub(crate) fn check_batch_shape(
@@ -26,7 +16,7 @@ pub(crate) fn check_batch_shape(
     if batch.count() == 0 {
         return Err(AppendError::EmptyBatch(partition));
     }
-    let size = batch_bytes_max(batch);
+    let size = batch.encoded_len_max();
     if size > u64::from(limits.batch_bytes_max) {
         return Err(AppendError::BatchTooLarge { partition, size, limit: limits.batch_bytes_max });
     }

@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::record::batch::BATCH_HEADER_BYTES;
+use crate::record::body::encoded_len_max;
+
 /// A name and a value beside a record. Names may repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -108,6 +111,18 @@ impl Batch {
             Batch::Many(records) => u32::try_from(records.len()).unwrap_or(u32::MAX),
             Batch::Opaque { count, .. } => *count,
         }
+    }
+
+    /// The most bytes the batch can take in a group: what `limits.batch_bytes_max` is compared with.
+    #[must_use]
+    pub fn encoded_len_max(&self) -> u64 {
+        let body = match self {
+            Batch::One(record) => encoded_len_max(record),
+            Batch::Many(records) => records.iter().map(encoded_len_max).sum(),
+            Batch::Opaque { bytes, .. } => bytes.len(),
+        };
+        // The header, and padding to the next multiple of 8.
+        (BATCH_HEADER_BYTES + body + 8) as u64
     }
 
     /// The records, unless the batch is opaque.
