@@ -13,9 +13,7 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use thalweg::{Config, Engine, OwnedShard, Partition, PartitionConfig, Record};
-use thalweg_io::{
-    AlignedBuf, BLOCK, BlockingBackend, CommitStrategy, Durability, OpenMode, Reactor,
-};
+use thalweg_io::{AlignedBuf, BLOCK, BlockingBackend, CommitStrategy, Durability, OpenMode, Reactor};
 
 const APPENDS: usize = 2000;
 const RECORD_BYTES: usize = 1024;
@@ -34,7 +32,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let turned = shard.block_on(creating)?;
     let engine = Engine::open(Config::new(dir.path().join("engine")))?;
     let waited = engine.create("engine", PartitionConfig::default())?;
-    println!("backend {:?}, {APPENDS} appends of {RECORD_BYTES} B a round, one in flight", engine.backend().kind);
+    println!(
+        "backend {:?}, {APPENDS} appends of {RECORD_BYTES} B a round, one in flight",
+        engine.backend().kind
+    );
     let mut ratios = [Vec::new(), Vec::new(), Vec::new()];
     for round in 0..rounds {
         let base = floor.measure()?;

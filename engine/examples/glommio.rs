@@ -5,8 +5,8 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use thalweg_io::glommio::runtime::{LocalExecutorBuilder, Placement};
 use thalweg::{Config, From, OwnedShard, PartitionConfig, Record};
+use thalweg_io::glommio::runtime::{LocalExecutorBuilder, Placement};
 use thalweg_io::{GlommioBackend, boot};
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -115,8 +115,8 @@ impl TailCache {
     /// chunks are held already.
     pub(crate) fn lend(&self, position: WalPosition, len: usize) -> Option<View> {
         let view = self.find(position, len)?;
-        // The cache's own handle and `view` are two holders.
-        if view.holders() > 2 || self.pinned() < self.pinned_max {
+        // `view` itself counts where the chunk was held by the cache alone until now.
+        if self.pinned() <= self.pinned_max {
             return Some(View::Cache(view));
         }
         let mut copy = thalweg_io::AlignedBuf::zeroed(len);

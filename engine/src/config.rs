@@ -348,7 +348,7 @@ impl Config {
         rule((1..=64).contains(&flying), "group.in_flight_max", flying, "must be 1 to 64")?;
         let chunk = self.chunk_bytes();
         rule(
-            file >= 2 * block + chunk && file <= 16 << 30,
+            file >= 2 * block + chunk + crate::append::persist::CONTROL_RESERVE && file <= 16 << 30,
             "wal.file_bytes",
             file,
             "must hold two blocks and the largest group (limits.batch_bytes_max, group.bytes_max), and be at most 16 GiB",

@@ -45,6 +45,8 @@ pub(crate) enum Refused {
 pub(crate) struct Mailbox {
     shard: ShardId,
     queue: ArrayQueue<Request>,
+    /// Reads and questions, which go on while appends have to wait.
+    reads: ArrayQueue<Request>,
     bytes: AtomicU64,
     bytes_max: u64,
     /// Rings when there may be room again.
@@ -60,6 +62,7 @@ impl Mailbox {
         Mailbox {
             shard,
             queue: ArrayQueue::new(requests_max as usize),
+            reads: ArrayQueue::new(requests_max as usize),
             bytes: AtomicU64::new(0),
             bytes_max,
             room: Event::new(),
@@ -90,7 +93,11 @@ impl Mailbox {
                 return Err(Refused::Full(request));
             }
         }
-        if let Err(request) = self.queue.push(request) {
+        let queue = match &request {
+            Request::Append(_) | Request::Control(_) => &self.queue,
+            Request::Fetch(_) | Request::Query(_) => &self.reads,
+        };
+        if let Err(request) = queue.push(request) {
             self.bytes.fetch_sub(budget, Ordering::Relaxed);
             return Err(Refused::Full(request));
         }
@@ -107,14 +114,29 @@ impl Mailbox {
         self.room.listen()
     }
 
-    /// The next request, for the shard.
+    /// The next append or change of the catalog, for the shard.
     pub(crate) fn receive(&self) -> Option<Request> {
         self.queue.pop()
     }
 
+    /// The next read or question, for the shard.
+    pub(crate) fn receive_read(&self) -> Option<Request> {
+        self.reads.pop()
+    }
+
+    /// Whether reads or questions wait.
+    pub(crate) fn has_reads(&self) -> bool {
+        !self.reads.is_empty()
+    }
+
+    /// Whether appends or changes of the catalog wait.
+    pub(crate) fn has_arrivals(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        !self.has_arrivals() && !self.has_reads()
     }
 
     /// Gives back budget and tells those who wait for room.
@@ -155,7 +177,7 @@ impl Mailbox {
     }
 
     fn refuse_all(&self, error: &AppendError) {
-        while let Some(request) = self.queue.pop() {
+        while let Some(request) = self.queue.pop().or_else(|| self.reads.pop()) {
             request.refuse(error.clone());
         }
     }

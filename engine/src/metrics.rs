@@ -10,6 +10,8 @@ use crate::append::persist::Formed;
 pub(crate) struct Metrics {
     /// From leaving the mailbox to the start of the group, ns.
     queue: Histogram<u64>,
+    /// Laying the group out: offsets, copy, checksums, ns.
+    group: Histogram<u64>,
     /// From the write's start to its durable completion, ns.
     device: Histogram<u64>,
     /// From durable to the caller's answer, ns.
@@ -32,6 +34,7 @@ impl Default for Metrics {
         let histogram = || Histogram::new(2).expect("two digits are a valid precision");
         Metrics {
             queue: histogram(),
+            group: histogram(),
             device: histogram(),
             publish: histogram(),
             groups: 0,
@@ -58,8 +61,9 @@ impl Metrics {
         }
         self.records += formed.records;
         let count = formed.records.max(1);
-        let oldest = formed.oldest.unwrap_or(formed.formed_at);
-        self.queue.saturating_record_n(formed.formed_at.since(oldest), count);
+        let oldest = formed.oldest.unwrap_or(formed.started_at);
+        self.queue.saturating_record_n(formed.started_at.since(oldest), count);
+        self.group.saturating_record_n(formed.formed_at.since(formed.started_at), count);
         self.device.saturating_record_n(durable.since(formed.formed_at), count);
         self.publish.saturating_record_n(now.since(durable), count);
     }
@@ -77,6 +81,7 @@ impl Metrics {
             segments_removed: self.segments_removed,
             background_errors: self.background_errors,
             queue: Latency::of(&self.queue),
+            group: Latency::of(&self.group),
             device: Latency::of(&self.device),
             publish: Latency::of(&self.publish),
             ..ShardStats::default()
@@ -150,6 +155,8 @@ pub struct ShardStats {
     pub background_errors: u64,
     /// From leaving the mailbox to the start of the group.
     pub queue: Latency,
+    /// Laying the group out: offsets, copy, checksums.
+    pub group: Latency,
     /// From the write's start to its durable completion.
     pub device: Latency,
     /// From durable to the caller's answer.

@@ -132,6 +132,12 @@ impl<B: Backend> Reactor<B> {
         self.inner.timers.borrow_mut().clear();
     }
 
+    /// Whether [`shutdown`](Self::shutdown) was called.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        self.inner.tasks.borrow().is_none()
+    }
+
     /// Background tasks that have not ended.
     #[must_use]
     pub fn tasks(&self) -> usize {

@@ -17,6 +17,9 @@ use crate::slot::Slot;
 use crate::wal::control::Control;
 use crate::wal::file_header::FILE_HEADER_BYTES;
 
+/// Bytes at the end of a WAL file that only changes of the catalog may use.
+pub(crate) const CONTROL_RESERVE: u64 = 16 * BLOCK as u64;
+
 /// A group from its forming to its publishing.
 #[derive(Default)]
 pub(crate) struct Formed {
@@ -35,6 +38,7 @@ pub(crate) struct Formed {
     pub bytes_max: u64,
     /// When its first arrival was taken from the mailbox.
     pub oldest: Option<Nanos>,
+    pub started_at: Nanos,
     pub formed_at: Nanos,
     pub records: u64,
     /// Bytes written, padding included.
@@ -85,15 +89,18 @@ impl<B: Backend> Shard<B> {
     pub(crate) fn group_room(&self) -> u64 {
         let state = self.core.state();
         let file = state.wal.active.as_ref().map_or(0, |active| {
-            state.wal.file_bytes.saturating_sub(active.position + GROUP_OVERHEAD + 2 * BLOCK as u64)
+            let end = active.position + GROUP_OVERHEAD + 2 * BLOCK as u64 + CONTROL_RESERVE;
+            state.wal.file_bytes.saturating_sub(end)
         });
         u64::from(self.core.config.group.bytes_max).saturating_sub(GROUP_OVERHEAD).min(file)
     }
 
     /// Makes sure that the next group, whose first arrival takes `first` bytes and all that waits
     /// `waiting`, has a place in a WAL file and in the tail cache.
-    pub(crate) fn make_room(&mut self, first: u64, waiting: u64) -> Room {
-        let first_len = first + GROUP_OVERHEAD + BLOCK as u64;
+    pub(crate) fn make_room(&mut self, first: u64, waiting: u64, is_control: bool) -> Room {
+        // Changes of the catalog have room of their own: a trim is what makes space on a full disk.
+        let reserve = if is_control { 0 } else { CONTROL_RESERVE };
+        let first_len = first + GROUP_OVERHEAD + BLOCK as u64 + reserve;
         let now_ms = self.core.reactor.wall_ms();
         let mut state = self.core.state_mut();
         if !state.wal.fits(first_len) {

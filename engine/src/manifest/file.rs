@@ -58,6 +58,8 @@ fn generation_of(name: &str) -> Option<u64> {
 const REWRITE_BYTES_MIN: u64 = 1 << 20;
 /// Space is reserved ahead in steps of so many bytes; what is not used yet reads as zeros.
 const RESERVE_BYTES: u64 = 64 << 10;
+/// Room kept behind the last edit.
+const EDIT_ROOM_BYTES: u64 = 16 << 10;
 /// A manifest larger than this is none of ours.
 const MANIFEST_BYTES_MAX: u64 = 4 << 30;
 
@@ -272,6 +274,8 @@ impl<B: Backend> ManifestFile<B> {
             return Err(ManifestError::Io { path: self.path(), source });
         }
         (self.end, self.last_crc) = (self.end + len, crc);
+        // Room for the next edits now, while there is some: dropping a segment takes an edit too.
+        let _ = self.reserve(self.end + EDIT_ROOM_BYTES).await;
         if self.end > (4 * self.snapshot_bytes).max(REWRITE_BYTES_MIN) {
             self.rewrite(manifest).await?;
         }

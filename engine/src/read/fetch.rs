@@ -124,15 +124,22 @@ impl<B: Backend> Core<B> {
                 // The records moved or went away: look again from the start.
                 Ok(None) => core.state_mut().disk_queue.push_front(request),
             }
-            let next = {
-                let mut state = core.state_mut();
-                state.disk_fetches -= 1;
-                state.disk_queue.pop_front()
-            };
-            if let Some(next) = next {
-                core.fetch(next);
-            }
+            core.state_mut().disk_fetches -= 1;
+            core.fetch_queued();
         });
+    }
+
+    /// Lets queued fetches have the disk, as many as may.
+    fn fetch_queued(self: &Rc<Self>) {
+        loop {
+            let mut state = self.state_mut();
+            if state.disk_fetches >= self.config.read.disk_fetches_max {
+                return;
+            }
+            let Some(next) = state.disk_queue.pop_front() else { return };
+            drop(state);
+            self.fetch(next);
+        }
     }
 
     /// Reads what was planned. Answers `None` if there is nothing left of it.

@@ -36,7 +36,10 @@ impl<B: Backend> OpenSegment<B> {
 
 impl<B: Backend> Drop for OpenSegment<B> {
     fn drop(&mut self) {
-        drop(self.reactor.start(Op::Close { file: self.id }));
+        // A reactor that is shut down closes everything itself, when its reads have ended.
+        if !self.reactor.is_shut_down() {
+            drop(self.reactor.start(Op::Close { file: self.id }));
+        }
     }
 }
 

@@ -66,23 +66,41 @@ impl<B: Backend> Shard<B> {
     fn drain(&mut self) -> bool {
         let core = self.core.clone();
         let mut drained = 0;
-        // What has arrived waits in the mailbox, whose bound its senders feel, not in here.
-        let room = u64::from(core.config.group.bytes_max) * 2;
         let now = core.reactor.now();
-        while drained < DRAIN_MAX && core.state().arrival_bytes < room {
+        while drained < DRAIN_MAX && self.takes_arrivals() {
             let Some(request) = core.mailbox.receive() else { break };
             drained += 1;
-            match request {
-                Request::Append(request) => self.arrive(Arrival::Append(request), now),
-                Request::Control(request) => self.arrive(Arrival::Control(request), now),
-                Request::Fetch(request) => core.fetch(request),
-                Request::Query(request) => core.answer(request),
-            }
+            self.take(request, now);
+        }
+        for _ in 0..DRAIN_MAX {
+            let Some(request) = core.mailbox.receive_read() else { break };
+            drained += 1;
+            self.take(request, now);
         }
         if drained > 0 {
             core.mailbox.release(0);
         }
         drained > 0
+    }
+
+    /// What has arrived waits in the mailbox, whose bound its senders feel, rather than in here.
+    fn takes_arrivals(&self) -> bool {
+        self.core.state().arrival_bytes < u64::from(self.core.config.group.bytes_max) * 2
+    }
+
+    /// Whether the mailbox holds something that can be taken now.
+    fn has_mail(&self) -> bool {
+        let mailbox = &self.core.mailbox;
+        mailbox.has_reads() || (mailbox.has_arrivals() && self.takes_arrivals())
+    }
+
+    fn take(&mut self, request: Request, now: Nanos) {
+        match request {
+            Request::Append(request) => self.arrive(Arrival::Append(request), now),
+            Request::Control(request) => self.arrive(Arrival::Control(request), now),
+            Request::Fetch(request) => self.core.fetch(request),
+            Request::Query(request) => self.core.answer(request),
+        }
     }
 
     /// Queues something for the next group.
@@ -126,8 +144,12 @@ impl<B: Backend> Shard<B> {
         if lingering && waiting < u64::from(config.bytes_max) {
             return false;
         }
-        let first = core.state().arrivals.front().map_or(0, |queued| queued.arrival.bytes_max());
-        match self.make_room(first, waiting) {
+        let (first, is_control) = {
+            let state = core.state();
+            let front = state.arrivals.front().map(|queued| &queued.arrival);
+            (front.map_or(0, Arrival::bytes_max), matches!(front, Some(Arrival::Control(_))))
+        };
+        match self.make_room(first, waiting, is_control) {
             Room::Yes => self.form_and_send(),
             Room::Later => false,
             Room::Full => self.refuse_for_space(),
@@ -150,6 +172,7 @@ impl<B: Backend> Shard<B> {
     fn form_and_send(&mut self) -> bool {
         let core = self.core.clone();
         let mut formed = self.formed_pool.pop().unwrap_or_default();
+        formed.started_at = core.reactor.now();
         let mut assigned = std::mem::take(&mut self.assigned);
         let room = self.group_room();
         let mut refused_budget = 0;
@@ -243,7 +266,7 @@ impl<B: Backend> Shard<B> {
     pub(crate) fn park(&self) {
         let wake = self.core.reactor.wake();
         wake.prepare();
-        if self.core.mailbox.is_empty() {
+        if !self.has_mail() && !self.can_publish() {
             self.core.reactor.park(self.deadline());
         }
         wake.finish();
@@ -253,9 +276,16 @@ impl<B: Backend> Shard<B> {
     pub(crate) async fn idle(&self, busy: bool) {
         let wake = self.core.reactor.wake();
         wake.prepare();
-        let deadline = if busy || !self.core.mailbox.is_empty() { Some(Nanos(0)) } else { self.deadline() };
+        let more = busy || self.has_mail() || self.can_publish();
+        let deadline = if more { Some(Nanos(0)) } else { self.deadline() };
         self.core.reactor.idle(deadline).await;
         wake.finish();
+    }
+
+    /// Whether the last part of a joint append has become durable on another shard meanwhile.
+    fn can_publish(&self) -> bool {
+        let decided = |formed: &Formed| formed.joints.iter().all(|(part, _)| part.joint.is_decided());
+        self.durable.front().is_some_and(decided)
     }
 
     /// Ends background work at its next step, and proves the last group durable. Returns whether
