@@ -2,7 +2,8 @@
 //!
 //! Everything that is not a commit asks here before it reads or writes. Requests are small and one
 //! at a time per task; their rate follows the commit latency that is measured: it falls when
-//! commits get slower and recovers when they do not. Without commits there is no limit.
+//! commits get slower and recovers when they do not. Without commits there is no limit, nor when
+//! the WAL has no spare file left: what is held back then is what the appends wait for.
 
 use std::cell::Cell;
 
@@ -31,6 +32,7 @@ pub(crate) struct Governor<B: Backend> {
     /// When the next request may start.
     next: Cell<Nanos>,
     bytes: Cell<u64>,
+    urgent: Cell<bool>,
 }
 
 impl<B: Backend> Governor<B> {
@@ -45,6 +47,7 @@ impl<B: Backend> Governor<B> {
             best: Cell::new(f64::MAX),
             next: Cell::new(Nanos(0)),
             bytes: Cell::new(0),
+            urgent: Cell::new(false),
         }
     }
 
@@ -61,12 +64,17 @@ impl<B: Backend> Governor<B> {
         self.rate.set(rate.min(self.rate_max));
     }
 
+    /// Appends are about to stop for want of a WAL file: no more holding back.
+    pub(crate) fn set_urgent(&self, urgent: bool) {
+        self.urgent.set(urgent);
+    }
+
     /// Waits until `bytes` may be read or written.
     pub(crate) async fn permit(&self, bytes: u64) {
         self.bytes.set(self.bytes.get() + bytes);
         let now = self.reactor.now();
         let quiet = self.last_commit.get().is_none_or(|last| now.since(last) > QUIET_AFTER_NS);
-        if quiet {
+        if quiet || self.urgent.get() {
             // Let the shard turn between two requests all the same.
             return self.reactor.yield_now().await;
         }

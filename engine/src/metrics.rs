@@ -62,10 +62,10 @@ impl Metrics {
         self.records += formed.records;
         let count = formed.records.max(1);
         let oldest = formed.oldest.unwrap_or(formed.started_at);
-        self.queue.saturating_record_n(formed.started_at.since(oldest), count);
-        self.group.saturating_record_n(formed.formed_at.since(formed.started_at), count);
-        self.device.saturating_record_n(durable.since(formed.formed_at), count);
-        self.publish.saturating_record_n(now.since(durable), count);
+        record(&mut self.queue, formed.started_at.since(oldest), count);
+        record(&mut self.group, formed.formed_at.since(formed.started_at), count);
+        record(&mut self.device, durable.since(formed.formed_at), count);
+        record(&mut self.publish, now.since(durable), count);
     }
 
     pub(crate) fn snapshot(&self) -> ShardStats {
@@ -87,6 +87,11 @@ impl Metrics {
             ..ShardStats::default()
         }
     }
+}
+
+fn record(histogram: &mut Histogram<u64>, nanos: u64, count: u64) {
+    // It grows with its values up to 2^63, so nothing is out of its range.
+    let _ = histogram.record_n(nanos, count);
 }
 
 /// Percentiles of one step of an append, nanoseconds, one sample per record.

@@ -110,6 +110,7 @@ impl<B: Backend> Shard<B> {
             }
             let salt = self.core.reactor.random();
             let rolled = state.wal.roll(salt, now_ms);
+            self.core.governor.set_urgent(state.wal.spares.is_empty());
             self.core.maintain.notify(usize::MAX);
             if !rolled {
                 return if state.out_of_space { Room::Full } else { Room::Later };

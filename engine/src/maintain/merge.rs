@@ -10,9 +10,11 @@ use crate::maintain::MaintainError;
 use crate::maintain::compact::{Keep, KeyMap, compact_batch};
 use crate::manifest::{Change, SegmentKind};
 use crate::partitions::RunRef;
-use crate::read::cut::{Bounds, cut_piece};
+use crate::read::cut::{Bounds, Piece, cut_piece};
 use crate::record::BatchView;
-use crate::segment::{Built, ReadError, SegmentIdentity, SegmentReader, SegmentWriter};
+use crate::segment::{
+    Built, ENTRY_BYTES, IndexEntry, ReadError, SegmentIdentity, SegmentReader, SegmentWriter, Window,
+};
 use crate::shard::Core;
 use crate::shard::state::State;
 
@@ -64,6 +66,10 @@ impl Stretch {
     }
 }
 
+/// For each input what was read last of its index and of its batches: partitions follow each other
+/// in both.
+type Windows = BTreeMap<FileNumber, (Window, Window)>;
+
 impl<B: Backend> Core<B> {
     pub(super) fn pick_merge(&self) -> Option<Vec<FileNumber>> {
         let config = &self.config.segment;
@@ -76,13 +82,14 @@ impl<B: Backend> Core<B> {
         let mut shared = None;
         let mut built = Vec::new();
         let mut seen = BTreeSet::new();
+        let mut windows = Windows::default();
         let own_min = self.config.segment.own_bytes_min;
         for stretch in &stretches {
             // A segment holds one run of a partition; further stretches get segments of their own.
             let own = stretch.bytes() >= own_min || !seen.insert(stretch.partition);
             if own {
                 let mut writer = self.merge_writer().await?;
-                match self.copy_stretch(&mut writer, stretch).await {
+                match self.copy_stretch(&mut writer, stretch, &mut windows).await {
                     Ok(()) => built.push(writer.finish().await?),
                     Err(error) => {
                         writer.abandon().await;
@@ -95,7 +102,7 @@ impl<B: Backend> Core<B> {
                 Some(writer) => writer,
                 none => none.insert(self.merge_writer().await?),
             };
-            if let Err(error) = self.copy_stretch(writer, stretch).await {
+            if let Err(error) = self.copy_stretch(writer, stretch, &mut windows).await {
                 if let Some(writer) = shared.take() {
                     writer.abandon().await;
                 }
@@ -171,13 +178,14 @@ impl<B: Backend> Core<B> {
         self: &Rc<Self>,
         writer: &mut SegmentWriter<'_, B>,
         stretch: &Stretch,
+        windows: &mut Windows,
     ) -> Result<(), MaintainError> {
         let (Some(first), Some(last)) = (stretch.runs.first(), stretch.runs.last()) else { return Ok(()) };
         let compacting = stretch.compact && stretch.whole;
         let mut keys = KeyMap::default();
         if compacting {
             for run in &stretch.runs {
-                self.for_each_batch(stretch, run, async |batch: BatchView| {
+                self.for_each_batch(stretch, run, windows, async |batch: BatchView| {
                     keys.note(&batch).map_err(MaintainError::from)
                 })
                 .await?;
@@ -186,7 +194,7 @@ impl<B: Backend> Core<B> {
         writer.begin_run(stretch.partition, first.base_offset.max(stretch.log_start));
         let horizon_ms = self.reactor.wall_ms().saturating_sub_unsigned(stretch.tombstone_age_ms);
         for run in &stretch.runs {
-            self.for_each_batch(stretch, run, async |batch: BatchView| {
+            self.for_each_batch(stretch, run, windows, async |batch: BatchView| {
                 let kept = if compacting { compact_batch(&batch, &keys, horizon_ms)? } else { Keep::Whole };
                 match kept {
                     Keep::Whole => writer.add(batch.header(), batch.bytes()).await?,
@@ -206,14 +214,24 @@ impl<B: Backend> Core<B> {
         self: &Rc<Self>,
         stretch: &Stretch,
         run: &RunRef,
+        windows: &mut Windows,
         mut visit: impl AsyncFnMut(BatchView) -> Result<(), MaintainError>,
     ) -> Result<(), MaintainError> {
         let open = self.files.open(self.path(run.file), run.file).await?;
         let reader = SegmentReader::new(&self.reactor, &self.governor, open.id(), open.len());
-        let entries = reader.entries(open.trailer(), run.first_entry, run.entry_count).await?;
+        let first = open.trailer().footer_position + u64::from(run.first_entry) * ENTRY_BYTES as u64;
+        let windows = windows.entry(run.file).or_default();
+        let entries =
+            reader.bytes_near(&mut windows.0, first, run.entry_count as usize * ENTRY_BYTES).await?;
+        let entries: Vec<_> = entries
+            .chunks_exact(ENTRY_BYTES)
+            .map(IndexEntry::read)
+            .collect::<Result<_, _>>()
+            .map_err(|error| ReadError::new(first, error))?;
         let bounds = Bounds { partition: stretch.partition, from: stretch.log_start, end: Offset(u64::MAX) };
         for entry in entries {
-            let piece = reader.read(&entry).await?;
+            let bytes = reader.bytes_near(&mut windows.1, entry.position, entry.bytes as usize).await?;
+            let piece = Piece { bytes, position: entry.position };
             let mut batches = Vec::new();
             cut_piece(&piece, &bounds, &mut batches)
                 .map_err(|flaw| ReadError::new(flaw.position, flaw.reason))?;

@@ -108,7 +108,10 @@ async fn keep_wal<B: Backend>(core: Rc<Core<B>>) {
     while !core.ends() {
         let step = core.keep_wal_once().await;
         match step {
-            Ok(true) => core.state_mut().out_of_space = false,
+            Ok(true) => {
+                core.state_mut().out_of_space = false;
+                core.governor.set_urgent(core.state().wal.spares.is_empty());
+            }
             Ok(false) => core.rest(core.config.segment.check_interval_ms * 1000).await,
             Err(error) => {
                 if !core.failed("keeping the WAL", &error) {

@@ -7,10 +7,10 @@ use thalweg_io::{AlignedBuf, BLOCK, Backend, Durability, FileId, Op, OpenMode, R
 use crate::governor::{Governor, REQUEST_BYTES_MAX};
 use crate::ids::{FileNumber, Offset, PartitionId, ShardId};
 use crate::manifest::{SegmentKind, SegmentMeta};
-use crate::read::cut::{Bounds, cut_piece};
+use crate::read::cut::{Bounds, Piece, cut_piece};
 use crate::record::BatchHeader;
 use crate::segment::footer::{Footer, IndexEntry, Run, Trailer, encode_footer};
-use crate::segment::read::{ReadError, SegmentReader, read_trailer};
+use crate::segment::read::{ReadError, SegmentReader, Window, read_trailer};
 
 /// An index entry covers about so many bytes: one read finds a batch.
 const ENTRY_BYTES_MIN: u32 = 64 << 10;
@@ -288,11 +288,13 @@ pub(crate) async fn check<B: Backend>(
     }
     let reader = SegmentReader::new(reactor, governor, file, len);
     let footer = reader.footer(trailer).await?;
+    let mut window = Window::default();
     for run in &footer.runs {
         let entries = &footer.entries[run.first_entry as usize..(run.first_entry + run.entry_count) as usize];
         let bounds = Bounds { partition: run.partition, from: Offset(0), end: Offset(u64::MAX) };
         for entry in entries {
-            let piece = reader.read(entry).await?;
+            let bytes = reader.bytes_near(&mut window, entry.position, entry.bytes as usize).await?;
+            let piece = Piece { bytes, position: entry.position };
             let mut batches = Vec::new();
             cut_piece(&piece, &bounds, &mut batches)
                 .map_err(|flaw| ReadError::new(flaw.position, flaw.reason))?;

@@ -10,4 +10,5 @@ pub(crate) use build::{IndexBuilder, SegmentIdentity, check as check_segment, pr
 pub use footer::{
     ENTRY_BYTES, Footer, IndexEntry, RUN_BYTES, Run, TRAILER_BYTES, Trailer, decode_footer, encode_footer,
 };
+pub(crate) use read::Window;
 pub use read::{ReadError, SegmentReader, read_trailer};

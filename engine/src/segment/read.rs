@@ -50,6 +50,20 @@ pub async fn read_trailer<B: Backend>(
     Ok(trailer)
 }
 
+/// Bytes around the place that was read last.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    bytes: Option<(u64, View)>,
+}
+
+impl Window {
+    fn find(&self, position: u64, len: usize) -> Option<View> {
+        let (start, bytes) = self.bytes.as_ref()?;
+        let at = usize::try_from(position.checked_sub(*start)?).ok()?;
+        (at + len <= bytes.len()).then(|| bytes.slice(at..at + len))
+    }
+}
+
 /// Reads from one open segment.
 pub struct SegmentReader<'a, B: Backend> {
     reactor: &'a Reactor<B>,
@@ -100,6 +114,31 @@ impl<'a, B: Backend> SegmentReader<'a, B> {
             return Err(ReadError::new(position, format!("the file ends after {read} of {want} B")));
         }
         Ok(buf)
+    }
+
+    /// As [`bytes`](Self::bytes), for places that mostly follow each other: `window` keeps what was
+    /// read around the last one.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub(crate) async fn bytes_near(
+        &self,
+        window: &mut Window,
+        position: u64,
+        len: usize,
+    ) -> Result<View, ReadError> {
+        if let Some(found) = window.find(position, len) {
+            return Ok(found);
+        }
+        let start = position / BLOCK as u64 * BLOCK as u64;
+        let want = (position - start) as usize + len;
+        let size =
+            want.max(REQUEST_BYTES_MAX).min(usize::try_from(self.len - start.min(self.len)).unwrap_or(want));
+        if size < want {
+            return self.bytes(position, len).await; // which says what is wrong
+        }
+        window.bytes = Some((start, self.bytes(start, size).await?));
+        window.find(position, len).ok_or_else(|| ReadError::new(position, "the window is too small"))
     }
 
     /// The batches of an entry.
