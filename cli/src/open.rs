@@ -51,27 +51,21 @@ fn require_data_dir(data_dir: &Path) -> anyhow::Result<()> {
     match fs::symlink_metadata(&superblock) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(anyhow!("{} is no data directory: it has no {SUPERBLOCK_NAME}", data_dir.display())).hint(
-                "give the right --data-dir (or THALWEG_DATA_DIR); `thalweg log create` makes a new one",
-            )
+            Err(anyhow!("{} is no data directory: it has no {SUPERBLOCK_NAME}", data_dir.display()))
+                .hint("give the right --data-dir (or THALWEG_DATA_DIR); `thalweg log create` makes a new one")
         }
         Err(error) => Err(error).with_context(|| superblock.display().to_string()),
     }
 }
 
 /// Opens a data directory that must exist: a mistyped name is an error, not a new log.
-pub(crate) fn open_existing(global: &Global) -> anyhow::Result<Engine> {
-    let config = config(global)?;
+pub(crate) fn open_existing(config: Config) -> anyhow::Result<Engine> {
     require_data_dir(&config.data_dir)?;
-    open(config)
+    open_or_make(config)
 }
 
 /// Opens a data directory, making it if there is none.
-pub(crate) fn open_or_make(global: &Global) -> anyhow::Result<Engine> {
-    open(config(global)?)
-}
-
-fn open(config: Config) -> anyhow::Result<Engine> {
+pub(crate) fn open_or_make(config: Config) -> anyhow::Result<Engine> {
     let data_dir = config.data_dir.clone();
     let (opened_to, opened) = mpsc::channel::<()>();
     let message = format!("opening {}", data_dir.display());
@@ -109,9 +103,11 @@ fn explain(error: OpenError, data_dir: &Path) -> anyhow::Error {
 /// The partition of that name, which must exist.
 pub(crate) fn partition(engine: &Engine, name: &str) -> anyhow::Result<Partition> {
     engine.partition(name).map_err(|error| match error {
-        ControlError::NoSuchPartition(_) => anyhow!("there is no partition {name:?}").context(
-            crate::errors::Hint("`thalweg log list` shows what there is, `thalweg log create` makes one".into()),
-        ),
+        ControlError::NoSuchPartition(_) => {
+            anyhow!("there is no partition {name:?}").context(crate::errors::Hint(
+                "`thalweg log list` shows what there is, `thalweg log create` makes one".into(),
+            ))
+        }
         other => anyhow!(other),
     })
 }

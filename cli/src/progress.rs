@@ -65,6 +65,13 @@ impl Progress {
         }
     }
 
+    /// Changes what it goes towards.
+    pub(crate) fn set_total(&self, total: u64) {
+        if let Progress::Bar(bar) = self {
+            bar.set_length(total);
+        }
+    }
+
     /// Ends it: the bar goes, the last line is printed.
     pub(crate) fn finish(self, line: impl FnOnce() -> String) {
         match self {

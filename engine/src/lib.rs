@@ -91,4 +91,5 @@ pub use record::{Batch, BatchView, Header, Record, RecordView};
 pub use shard::owned::OwnedShard;
 pub use shard::query::PartitionInfo;
 pub use shard::recover::{RecoverError, RecoveryReport};
+pub use thalweg_io::lock::LockError;
 pub use ticket::Ticket;

@@ -53,8 +53,9 @@ impl MaintainError {
 impl<B: Backend> Core<B> {
     /// Starts the background tasks.
     pub(crate) fn start_maintenance(self: &Rc<Self>) {
-        self.maintenance_tasks.set(2);
-        self.reactor.spawn(keep_wal(self.clone()));
+        self.maintenance_tasks.set(3);
+        self.reactor.spawn(keep_spares(self.clone()));
+        self.reactor.spawn(keep_sealed(self.clone()));
         self.reactor.spawn(tidy(self.clone()));
     }
 
@@ -103,21 +104,28 @@ impl<B: Backend> Core<B> {
     }
 }
 
-/// Keeps a spare WAL file ready and seals full ones.
-async fn keep_wal<B: Backend>(core: Rc<Core<B>>) {
+/// Keeps spare WAL files ready.
+async fn keep_spares<B: Backend>(core: Rc<Core<B>>) {
     while !core.ends() {
-        let step = core.keep_wal_once().await;
-        match step {
-            Ok(true) => {
-                core.state_mut().out_of_space = false;
-                core.governor.set_urgent(core.state().wal.spares.is_empty());
-            }
+        if !core.wants_spare() {
+            core.rest(core.config.segment.check_interval_ms * 1000).await;
+        } else if !core.settle("preparing a WAL file", core.prepare_spare().await).await {
+            break;
+        }
+    }
+    core.task_ended();
+}
+
+/// Seals full WAL files.
+async fn keep_sealed<B: Backend>(core: Rc<Core<B>>) {
+    while !core.ends() {
+        core.ask_for_roll_by_age();
+        match core.seal_oldest().await {
             Ok(false) => core.rest(core.config.segment.check_interval_ms * 1000).await,
-            Err(error) => {
-                if !core.failed("keeping the WAL", &error) {
+            sealed => {
+                if !core.settle("sealing a WAL file", sealed.map(drop)).await {
                     break;
                 }
-                core.rest(RETRY_AFTER_US).await;
             }
         }
     }
@@ -142,14 +150,26 @@ impl<B: Backend> Core<B> {
         self.maintenance_tasks.set(self.maintenance_tasks.get() - 1);
     }
 
-    /// One step of keeping the WAL. Returns whether there was one.
-    async fn keep_wal_once(self: &Rc<Self>) -> Result<bool, MaintainError> {
-        if self.wants_spare() {
-            self.prepare_spare().await?;
-            return Ok(true);
+    /// A step of keeping the WAL went well, or is tried again a little later. Returns whether to
+    /// go on.
+    async fn settle(&self, what: &str, step: Result<(), MaintainError>) -> bool {
+        match step {
+            Ok(()) => {
+                let mut state = self.state_mut();
+                if !state.wal.spares.is_empty() {
+                    state.out_of_space = false;
+                }
+                self.governor.set_urgent(state.wal.spares.is_empty());
+                true
+            }
+            Err(error) => {
+                let go_on = self.failed(what, &error);
+                if go_on {
+                    self.rest(RETRY_AFTER_US).await;
+                }
+                go_on
+            }
         }
-        self.ask_for_roll_by_age();
-        self.seal_oldest().await
     }
 
     async fn tidy_once(self: &Rc<Self>) -> Result<(), MaintainError> {

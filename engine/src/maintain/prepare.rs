@@ -81,7 +81,9 @@ impl<B: Backend> Core<B> {
     /// Whether the ring should have one more file.
     pub(super) fn wants_spare(&self) -> bool {
         let state = self.state();
-        state.wal.spares.is_empty() && state.wal.files() < self.wal_files_max
+        // A second one while the WAL fills faster than it is sealed.
+        let wanted = 1 + usize::from(!state.wal.full.is_empty());
+        state.wal.spares.len() < wanted && state.wal.files() < self.wal_files_max
     }
 
     /// Adds a file to the WAL ring.

@@ -1,0 +1,48 @@
+//! `thalweg log trim`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use thalweg::{ControlError, Offset};
+
+use crate::Global;
+use crate::errors::WithHint;
+use crate::open;
+use crate::output::Out;
+
+/// Arguments of `thalweg log trim`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrimArgs {
+    /// The partition's name
+    name: String,
+    /// Drop the records before this offset, which becomes the log start offset
+    #[arg(long, value_name = "OFFSET")]
+    before: u64,
+}
+
+/// Moves the log start offset forward.
+pub(crate) fn run(global: &Global, args: &TrimArgs) -> anyhow::Result<ExitCode> {
+    let engine = open::open_existing(open::config(global)?)?;
+    let partition = open::partition(&engine, &args.name)?;
+    let before = open::describe(&engine, &partition)?;
+    if let Err(error) = partition.trim(Offset(args.before)).wait() {
+        let hint = format!("give an offset up to {}, which drops all records", before.flushed);
+        return match error {
+            ControlError::BeyondEnd { .. } => Err(anyhow!(error)).hint(hint),
+            error => Err(error.into()),
+        };
+    }
+    let after = open::describe(&engine, &partition)?;
+    let mut out = Out::new()?;
+    if global.json {
+        out.json(&after)?;
+    } else {
+        let dropped = after.log_start.0 - before.log_start.0;
+        let (name, log_start) = (&after.name, after.log_start);
+        out.line(format_args!("{name:?}: dropped {dropped} offsets, log start offset is {log_start}"))?;
+    }
+    out.flush()?;
+    engine.close();
+    Ok(ExitCode::SUCCESS)
+}

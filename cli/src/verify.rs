@@ -1,0 +1,74 @@
+//! `thalweg verify`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use bytesize::ByteSize;
+use serde::Serialize;
+use thalweg::inspect::{self, Damage, VerifyReport};
+
+use crate::Global;
+use crate::open;
+use crate::output::Out;
+use crate::progress::{Progress, ProgressKind, Unit};
+
+/// Exit code for a directory that is damaged; 2 is for one that could not be looked at.
+pub(crate) const DAMAGED_EXIT_CODE: u8 = 1;
+
+/// Arguments of `thalweg verify`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 nothing is damaged, 1 something is, 2 it could not be looked at.")]
+pub(crate) struct VerifyArgs {
+    /// How to show progress
+    #[arg(long, value_enum, default_value_t)]
+    progress: ProgressKind,
+}
+
+#[derive(Serialize)]
+struct JsonReport<'a> {
+    clean: bool,
+    #[serde(flatten)]
+    report: &'a VerifyReport,
+}
+
+/// Reads everything and says what is damaged.
+pub(crate) fn run(global: &Global, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let data_dir = open::existing_dir(global)?;
+    let mut progress = Progress::start(args.progress, Unit::Bytes, Some(0));
+    let report = inspect::verify(&data_dir, &mut |at| {
+        progress.set_total(at.bytes_total);
+        progress.show(at.bytes_done, || at.path.display().to_string());
+    })?;
+    progress.finish(|| format!("{} bytes verified", report.bytes));
+    let mut out = Out::new()?;
+    if global.json {
+        out.json(&JsonReport { clean: report.is_clean(), report: &report })?;
+    } else {
+        print(&mut out, &report)?;
+    }
+    out.flush()?;
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED_EXIT_CODE) })
+}
+
+fn print(out: &mut Out, report: &VerifyReport) -> io::Result<()> {
+    let VerifyReport { files, segments, groups, batches, partitions, .. } = report;
+    let bytes = ByteSize(report.bytes).display().iec();
+    out.line(format_args!(
+        "read {files} files, {bytes}: {partitions} partitions, {segments} segments, {groups} groups, {batches} batches"
+    ))?;
+    for Damage { path, position, reason } in &report.unfinished {
+        let path = path.display();
+        out.line(format_args!(
+            "unfinished: {path}, byte {position}: {reason}; never acknowledged, opening handles it"
+        ))?;
+    }
+    for Damage { path, position, reason } in &report.damage {
+        out.line(format_args!("DAMAGED: {}, byte {position}: {reason}", path.display()))?;
+    }
+    match report.damage.len() {
+        0 => out.line("nothing is damaged"),
+        count => out.line(format_args!(
+            "{count} damaged; take a copy of the directory, then see `thalweg repair --dry-run`"
+        )),
+    }
+}

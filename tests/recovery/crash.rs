@@ -1,0 +1,125 @@
+//! A power cut at every operation of a run, and again while recovering.
+
+use thalweg::PartitionConfig;
+use thalweg_io::sim::{SimDisk, SimOptions};
+
+use crate::world::{Life, Model, SURVIVALS, check, config, open};
+
+/// A run that formats, seals, promotes, merges, trims, deletes, rolls the manifest over and reopens.
+/// Ends early where the power goes.
+fn run(disk: &SimDisk, model: &mut Model) {
+    let mut next_id = 1;
+    let config = config();
+    for life in 0..3u64 {
+        let Ok(mut shard) = Life::open(disk, &config, model, &mut next_id) else {
+            assert!(disk.is_off(), "life {life} did not open: {:?}", open(disk, &config).err());
+            return;
+        };
+        if !one_life(&mut shard, life) {
+            return;
+        }
+        shard.close();
+        if disk.is_off() {
+            return;
+        }
+    }
+}
+
+fn one_life(shard: &mut Life<'_>, life: u64) -> bool {
+    let settings = PartitionConfig::default();
+    shard.create("a", settings);
+    shard.create("b", settings);
+    shard.create(&format!("short-{life}"), settings);
+    if !shard.pump() {
+        return false;
+    }
+    for round in 0..14u64 {
+        let mix = round * 7 + life * 3;
+        shard.append("a", 1 + (mix % 4) as usize, 100 + (mix as usize * 611) % 5000);
+        if mix % 3 != 0 {
+            shard.append("b", 1, 50);
+        }
+        if round < 5 {
+            shard.append(&format!("short-{life}"), 2, 700);
+        }
+        if round % 2 == 0 && !shard.pump() {
+            return false;
+        }
+        match round {
+            4 => shard.trim("a", life * 25 + 6),
+            6 => shard.delete(&format!("short-{life}")),
+            9 => shard.trim("b", life * 4 + 2),
+            _ => {}
+        }
+        if round % 5 == 3 && !shard.settle(3000) {
+            return false;
+        }
+    }
+    shard.pump() && shard.settle(6000)
+}
+
+/// Opens, checks, and opens again: the answer is the same.
+fn recovered(disk: &SimDisk, model: &mut Model, what: &str) {
+    let config = config();
+    for round in ["opened", "opened again"] {
+        let mut shard = match open(disk, &config) {
+            Ok(shard) => shard,
+            Err(error) => panic!("{what}, {round}: {error}"),
+        };
+        if let Err(error) = check(&mut shard, model) {
+            panic!("{what}, {round}: {error}");
+        }
+        if round == "opened" {
+            disk.kill();
+            drop(shard);
+        } else {
+            let mut next_id = 1_000_000;
+            drop(shard);
+            let mut life = Life::open(disk, &config, model, &mut next_id)
+                .unwrap_or_else(|error| panic!("{what}, a third time: {error}"));
+            life.append("a", 2, 3000);
+            life.append("b", 1, 100);
+            assert!(life.pump() && life.settle(5000), "{what}");
+            life.close();
+        }
+    }
+    let mut shard = open(disk, &config).unwrap_or_else(|error| panic!("{what}, at the end: {error}"));
+    if let Err(error) = check(&mut shard, model) {
+        panic!("{what}, at the end: {error}");
+    }
+}
+
+/// Operations of a whole run.
+fn length(options: SimOptions) -> u64 {
+    let disk = SimDisk::with_options(1, options);
+    let mut model = Model::new();
+    run(&disk, &mut model);
+    let trace_ops = disk.ops();
+    assert!(trace_ops > 200, "{trace_ops} operations is no run");
+    trace_ops
+}
+
+#[test]
+fn a_run_without_a_power_cut_keeps_its_promises() {
+    for options in SURVIVALS {
+        let disk = SimDisk::with_options(1, options());
+        let mut model = Model::new();
+        run(&disk, &mut model);
+        recovered(&disk, &mut model, "no cut");
+    }
+}
+
+#[test]
+fn a_cut_at_every_operation_loses_nothing_acknowledged() {
+    for (index, options) in SURVIVALS.iter().enumerate() {
+        let ops = length(options());
+        for cut in 0..ops {
+            let disk = SimDisk::with_options(1, options());
+            let mut model = Model::new();
+            disk.crash_after(cut);
+            run(&disk, &mut model);
+            disk.crash();
+            recovered(&disk, &mut model, &format!("survival {index}, cut after {cut} of {ops}"));
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Recovery: whatever a power cut, a kill or a rotten sector leaves, what was acknowledged is there
+//! at its offset, or opening refuses and says where the damage is.
+
+mod crash;
+mod world;
