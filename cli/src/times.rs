@@ -19,7 +19,9 @@ pub(crate) fn parse_timestamp_ms(text: &str) -> Result<i64, String> {
     let rule = "expected milliseconds since 1970 or RFC 3339, such as 2026-05-17T08:30:00Z";
     let refuse = || rule.to_owned();
     let (local, offset_s) = split_offset(text).ok_or_else(refuse)?;
-    let local = humantime::parse_rfc3339_weak(local).map_err(|_| refuse())?;
+    // A date alone is its midnight.
+    let local = if local.contains(':') { local.to_owned() } else { format!("{local}T00:00:00") };
+    let local = humantime::parse_rfc3339_weak(&local).map_err(|_| refuse())?;
     Ok(unix_ms(local).ok_or_else(refuse)? - offset_s * 1000)
 }
 
@@ -71,6 +73,7 @@ mod tests {
         check("2025-05-17 08:30:00.250", Some(1_747_470_600_250));
         check("2025-05-17T10:30:00+02:00", Some(1_747_470_600_000));
         check("2025-05-17T08:00:00-00:30", Some(1_747_470_600_000));
+        check("2025-05-17", Some(1_747_440_000_000));
         check("yesterday", None);
         check("2025-05-17T10:30:00+2", None);
         check("2025-05-17T10:30:00+99:00", None);

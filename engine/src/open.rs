@@ -10,7 +10,8 @@ use thalweg_io::{Backend, Op, Reactor};
 
 use crate::config::{Config, ConfigError};
 use crate::ids::{GroupNumber, ShardId};
-use crate::shard::recover::{FoundJoint, RecoverError, ShardPlace, format};
+use crate::shard::format::format;
+use crate::shard::recover::{FoundJoint, RecoverError, ShardPlace};
 use crate::superblock::{self, SUPERBLOCK_NAME, Superblock};
 
 /// Why an engine did not open. Nothing was changed, unless the reason is an I/O error.

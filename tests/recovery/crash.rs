@@ -25,37 +25,54 @@ fn run(disk: &SimDisk, model: &mut Model) {
     }
 }
 
-fn one_life(shard: &mut Life<'_>, life: u64) -> bool {
+/// Small records of several partitions, changes of the catalog in between.
+fn mixed(shard: &mut Life<'_>, life: u64) -> bool {
     let settings = PartitionConfig::default();
-    shard.create("a", settings);
-    shard.create("b", settings);
-    shard.create(&format!("short-{life}"), settings);
+    let short = format!("short-{life}");
+    ["a", "b", &short].iter().for_each(|name| shard.create(name, settings));
     if !shard.pump() {
         return false;
     }
-    for round in 0..14u64 {
+    for round in 0..12u64 {
         let mix = round * 7 + life * 3;
-        shard.append("a", 1 + (mix % 4) as usize, 100 + (mix as usize * 611) % 5000);
-        if mix % 3 != 0 {
-            shard.append("b", 1, 50);
-        }
+        shard.append("a", 1 + (mix % 4) as usize, 100 + (mix as usize * 611) % 1500);
+        shard.append("b", 1, 50);
         if round < 5 {
-            shard.append(&format!("short-{life}"), 2, 700);
-        }
-        if round % 2 == 0 && !shard.pump() {
-            return false;
+            shard.append(&short, 2, 700);
         }
         match round {
             4 => shard.trim("a", life * 25 + 6),
-            6 => shard.delete(&format!("short-{life}")),
+            6 => shard.delete(&short),
             9 => shard.trim("b", life * 4 + 2),
             _ => {}
+        }
+        if round % 2 == 0 && !shard.pump() {
+            return false;
         }
         if round % 5 == 3 && !shard.settle(3000) {
             return false;
         }
     }
-    shard.pump() && shard.settle(6000)
+    shard.pump()
+}
+
+/// Large batches of one partition, enough to fill files that are then promoted.
+fn large(shard: &mut Life<'_>, batches: u64) -> bool {
+    for batch in 0..batches {
+        shard.append("a", 2, 3900);
+        if batch % 3 == 0 && !shard.pump() {
+            return false;
+        }
+    }
+    shard.pump() && shard.settle(4000)
+}
+
+fn one_life(shard: &mut Life<'_>, life: u64) -> bool {
+    match life {
+        0 => mixed(shard, life) && large(shard, 18) && mixed(shard, life + 10),
+        1 => large(shard, 16) && mixed(shard, life) && large(shard, 16),
+        _ => mixed(shard, life),
+    }
 }
 
 /// Opens, checks, and opens again: the answer is the same.
@@ -94,9 +111,9 @@ fn length(options: SimOptions) -> u64 {
     let disk = SimDisk::with_options(1, options);
     let mut model = Model::new();
     run(&disk, &mut model);
-    let trace_ops = disk.ops();
-    assert!(trace_ops > 200, "{trace_ops} operations is no run");
-    trace_ops
+    let ops = disk.op_count();
+    assert!(ops > 200, "{ops} operations is no run");
+    ops
 }
 
 #[test]
@@ -105,7 +122,9 @@ fn a_run_without_a_power_cut_keeps_its_promises() {
         let disk = SimDisk::with_options(1, options());
         let mut model = Model::new();
         run(&disk, &mut model);
+        println!("{} ops {:?}", disk.op_count(), disk.files());
         recovered(&disk, &mut model, "no cut");
+        println!("{} ops {:?}", disk.op_count(), disk.files());
     }
 }
 

@@ -14,7 +14,7 @@ const TURNS_MAX: u32 = 400_000;
 /// Small files and groups, so that a short run seals, promotes, merges and recycles.
 pub(crate) fn config() -> Config {
     let mut config = Config::new("sim");
-    config.wal.file_bytes = 48 << 10;
+    config.wal.file_bytes = 192 << 10;
     config.group.bytes_max = 8 << 10;
     config.limits.batch_bytes_max = 8 << 10;
     config.limits.queue_bytes_max = 1 << 20;

@@ -28,10 +28,9 @@ pub(crate) fn run(global: &Global, args: &TrimArgs) -> anyhow::Result<ExitCode> 
     let before = open::describe(&engine, &partition)?;
     if let Err(error) = partition.trim(Offset(args.before)).wait() {
         let hint = format!("give an offset up to {}, which drops all records", before.flushed);
-        return match error {
-            ControlError::BeyondEnd { .. } => Err(anyhow!(error)).hint(hint),
-            error => Err(error.into()),
-        };
+        let beyond_end = matches!(error, ControlError::BeyondEnd { .. });
+        let error = anyhow!(error).context(format!("{:?} was not trimmed", args.name));
+        return if beyond_end { Err(error).hint(hint) } else { Err(error) };
     }
     let after = open::describe(&engine, &partition)?;
     let mut out = Out::new()?;

@@ -1,9 +1,11 @@
 //! A shard: one thread, one ring, one WAL, a set of partitions.
 
 pub(crate) mod core;
+pub(crate) mod format;
 pub(crate) mod owned;
 pub(crate) mod query;
 pub(crate) mod recover;
+pub(crate) mod replay;
 pub(crate) mod state;
 pub(crate) mod thread;
 pub(crate) mod turn;

@@ -1,0 +1,50 @@
+//! Kill -9 in the middle of an import: what was acknowledged is there.
+
+use std::io::{BufRead, Write};
+use std::process::Stdio;
+
+use crate::home::{Home, wait_until};
+
+/// The record at an offset.
+fn line(offset: u64) -> String {
+    let width = (offset % 113) as usize;
+    format!("{offset} {:0width$}", offset.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// Imports lines without end from `from` on, and kills the import once it has acknowledged some.
+/// Returns the last offset that it said was acknowledged.
+fn import_until_killed(home: &Home, from: u64, acknowledgements: usize) -> u64 {
+    let _ = std::fs::remove_file(home.path("acks"));
+    let mut child = home.spawn("log import p - --acks acks", Stdio::piped());
+    let mut pipe = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || {
+        let mut offset = from;
+        while writeln!(pipe, "{}", line(offset)).is_ok() {
+            offset += 1;
+        }
+    });
+    let acks = || std::fs::read(home.path("acks")).unwrap_or_default();
+    wait_until("acknowledgements", || acks().lines().count() >= acknowledgements);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    writer.join().unwrap();
+    String::from_utf8(acks()).unwrap().lines().last().unwrap().parse().unwrap()
+}
+
+#[test]
+fn every_acknowledged_record_survives_a_kill() {
+    let home = Home::new();
+    let mut next = 0;
+    for acknowledgements in [3, 40, 200] {
+        let last = import_until_killed(&home, next, acknowledgements);
+        let read = home.run("log read p");
+        let lines: Vec<&str> = read.quiet().lines().collect();
+        assert!(lines.len() as u64 > last, "{last} was acknowledged, {} records are there", lines.len());
+        // Records that were written and not yet acknowledged may be there too, in order.
+        for (offset, found) in lines.iter().enumerate() {
+            assert_eq!(*found, line(offset as u64), "offset {offset}");
+        }
+        next = lines.len() as u64;
+        home.run("verify").quiet();
+    }
+}

@@ -1,0 +1,109 @@
+//! Errors say what, where and what to do, and end with a code.
+
+use crate::home::Home;
+
+#[test]
+fn a_missing_directory_is_not_made_by_looking() {
+    let home = Home::new();
+    for args in ["log list", "log read p", "log append p x", "log export p -", "log delete p --yes"] {
+        home.run(args).fails(1, &["is no data directory", "SUPERBLOCK", "--data-dir"]);
+    }
+    for args in ["verify", "repair --yes"] {
+        home.run(args).fails(2, &["is no data directory"]);
+    }
+    assert!(!home.path("data").exists());
+}
+
+#[test]
+fn a_missing_partition_is_named() {
+    let home = Home::new();
+    home.run("log create p").quiet();
+    for args in ["read q", "tail q", "append q x", "export q -", "trim q --before 1", "delete q --yes"] {
+        let ran = home.run(&format!("log {args}"));
+        ran.fails(1, &["there is no partition \"q\"", "log list", "log create"]);
+    }
+}
+
+#[test]
+fn a_missing_file_makes_no_partition() {
+    let home = Home::new();
+    home.run("log import p nowhere").fails(1, &["can't read nowhere", "No such file"]);
+    assert!(!home.path("data").exists());
+}
+
+#[test]
+fn an_unknown_setting_is_refused_with_its_place() {
+    let home = Home::new();
+    home.write("config.toml", "[wal]\nfile_bytes = 4194304\nfile_byte = 1\n");
+    home.run("log create p").fails(1, &["config.toml", "line 3", "unknown field `file_byte`", "file_bytes"]);
+    home.write("config.toml", "[wal]\nfile_bytes = 4097\n");
+    home.run("log create p").fails(1, &["config.toml", "wal.file_bytes=4097: must be a multiple of 4096"]);
+    home.run("log create p --config nowhere").fails(1, &["nowhere", "No such file"]);
+    assert!(!home.path("data").exists());
+}
+
+#[test]
+fn a_line_that_is_too_long_is_named_and_what_was_before_it_stays() {
+    let home = Home::new();
+    let long = "x".repeat(2_000_000);
+    home.write("in", format!("one\ntwo\n{long}\nfour\n"));
+    let ran = home.run("log import p in");
+    ran.fails(
+        1,
+        &["in: line 3, at byte 8, has 2000000 B", "may have 10484", "limits.batch_bytes_max=1048576"],
+    );
+    assert!(
+        ran.text().starts_with("imported 2 records, 8 bytes; last acknowledged offset 1; "),
+        "{}",
+        ran.text()
+    );
+    assert_eq!(home.run("log read p").quiet(), "one\ntwo\n");
+    home.feed("log append p", long.as_bytes()).fails(1, &["stdin: line 1, at byte 0, has 2000000 B"]);
+    home.feed("log import p - --format length-prefixed", &[1, 0, 0, 0]).fails(1, &["record 1", "16777216 B"]);
+}
+
+#[test]
+fn the_longest_line_that_fits_is_the_one_the_message_names() {
+    let home = Home::new();
+    let ran = home.feed("log import p -", &[b'x'; 1 << 20]);
+    ran.fails(1, &["line 1"]);
+    let room: usize =
+        ran.stderr.split("may have ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let mut line = vec![b'x'; room + 1];
+    line.push(b'\n');
+    home.feed("log import p -", &line).fails(1, &["line 1"]);
+    home.feed("log import p -", &line[1..]).quiet();
+    assert!(home.run("log export p -").stdout == line[1..]);
+}
+
+#[test]
+fn a_file_that_ends_inside_a_record_is_named() {
+    let home = Home::new();
+    let ran = home.feed("log import p - --format length-prefixed", b"\0\0\0\x01a\0\0\0\x05bcd");
+    ran.fails(1, &["stdin: ends inside record 2, at byte 5: 7 of 9 B are there"]);
+    assert_eq!(home.run("log read p").quiet(), "a\n");
+}
+
+#[test]
+fn a_compacted_partition_wants_keys() {
+    let home = Home::new();
+    home.run("log create p --compact").quiet();
+    home.run("log append p x").fails(1, &["every record needs a key", "--key"]);
+    home.feed("log import p -", b"x\n").fails(1, &["every record needs a key", "nothing was appended"]);
+    home.run("log append p x --key k").quiet();
+}
+
+#[test]
+fn a_file_that_does_not_say_where_it_is_from_is_refused() {
+    let home = Home::new();
+    home.write("stray.log", "x");
+    home.run("dump stray.log").fails(1, &["stray.log is in no data directory", "SUPERBLOCK"]);
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    let home = Home::new();
+    home.run("log nope").fails(2, &["nope"]);
+    home.run("log read p --from nowhere").fails(2, &["expected earliest, latest or an offset"]);
+    home.run("log create p --retention-bytes many").fails(2, &["many"]);
+}

@@ -1,0 +1,9 @@
+//! The binary from outside: what it prints, what it leaves on the disk, how it ends.
+
+mod crash;
+mod damage;
+mod errors;
+mod files;
+mod home;
+mod records;
+mod tail;
