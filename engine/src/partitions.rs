@@ -80,6 +80,12 @@ impl Partition {
         self.runs.last().map_or(self.log_start, |run| run.end_offset.max(self.log_start))
     }
 
+    /// Whether all of a batch is in a segment too, or trimmed. The log start offset may lie inside
+    /// a batch, which is then kept whole.
+    pub(crate) fn is_sealed(&self, entry: &TailEntry) -> bool {
+        entry.end_offset() <= self.sealed_end()
+    }
+
     /// Holds between any two turns.
     pub(crate) fn check(&self) {
         assert!(self.log_start <= self.flushed);
@@ -89,8 +95,7 @@ impl Partition {
 
     /// Bytes of records in segments and in the WAL.
     pub(crate) fn bytes(&self) -> u64 {
-        let sealed_end = self.sealed_end();
-        let tail = self.tail.iter().filter(|entry| entry.base_offset >= sealed_end);
+        let tail = self.tail.iter().filter(|entry| !self.is_sealed(entry));
         self.runs.iter().map(|run| run.bytes).sum::<u64>()
             + tail.map(|entry| u64::from(entry.len)).sum::<u64>()
     }

@@ -2,4 +2,5 @@
 //! at its offset, or opening refuses and says where the damage is.
 
 mod crash;
+mod damage;
 mod world;

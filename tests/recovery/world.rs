@@ -255,8 +255,36 @@ impl<'a> Life<'a> {
     }
 }
 
+/// Why a log is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    /// A read failed, and said so.
+    Unreadable(String),
+    /// Something is missing, or is not what was appended.
+    Broken(String),
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Wrong::Unreadable(why) | Wrong::Broken(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl std::convert::From<String> for Wrong {
+    fn from(why: String) -> Wrong {
+        Wrong::Broken(why)
+    }
+}
+
+impl std::convert::From<&str> for Wrong {
+    fn from(why: &str) -> Wrong {
+        Wrong::Broken(why.to_owned())
+    }
+}
+
 /// Reads every partition, oldest record first.
-pub(crate) fn read_all(shard: &mut OwnedShard) -> Result<Contents, String> {
+pub(crate) fn read_all(shard: &mut OwnedShard) -> Result<Contents, Wrong> {
     let mut contents = Contents::new();
     for partition in shard.log().partitions() {
         let mut reader = partition.read(From::Earliest).to_end();
@@ -264,7 +292,7 @@ pub(crate) fn read_all(shard: &mut OwnedShard) -> Result<Contents, String> {
         let info = shard.block_on(describe).ok_or("a listed partition is not there")?;
         let mut found: Vec<(u64, u64)> = Vec::new();
         while let Some(batch) = shard.block_on(reader.next_batch()) {
-            let batch = batch.map_err(|error| error.to_string())?;
+            let batch = batch.map_err(|error| Wrong::Unreadable(error.to_string()))?;
             for record in batch.records() {
                 let record = record.map_err(|error| error.to_string())?;
                 if record.offset < info.log_start {
@@ -273,14 +301,15 @@ pub(crate) fn read_all(shard: &mut OwnedShard) -> Result<Contents, String> {
                 let bytes = record.value().ok_or("a value is missing")?;
                 let id = u64::from_le_bytes(bytes[..8].try_into().map_err(|_| "a value is short")?);
                 if bytes != value(id, bytes.len()) {
-                    return Err(format!("{}: offset {} holds wrong bytes", partition.name(), record.offset));
+                    let (name, offset) = (partition.name(), record.offset);
+                    return Err(format!("{name}: offset {offset} holds wrong bytes").into());
                 }
                 found.push((record.offset.0, id));
             }
         }
         let end = found.last().map_or(info.log_start.0, |(offset, _)| offset + 1);
         if end != info.flushed.0 || info.flushed != info.log_end {
-            return Err(format!("{}: read up to {end}, {info:?}", partition.name()));
+            return Err(format!("{}: read up to {end}, {info:?}", partition.name()).into());
         }
         contents.insert(partition.name().to_owned(), found);
     }
@@ -289,21 +318,21 @@ pub(crate) fn read_all(shard: &mut OwnedShard) -> Result<Contents, String> {
 
 /// Compares what is there with what was promised. What was not acknowledged and is there has been
 /// seen now: the model promises it from here on, and that what is not there never comes back.
-pub(crate) fn check(shard: &mut OwnedShard, model: &mut Model) -> Result<(), String> {
+pub(crate) fn check(shard: &mut OwnedShard, model: &mut Model) -> Result<(), Wrong> {
     let contents = read_all(shard)?;
     if let Some(name) = contents.keys().find(|name| !model.contains_key(*name)) {
-        return Err(format!("{name} was never created"));
+        return Err(format!("{name} was never created").into());
     }
     for (name, promise) in model.iter_mut() {
         let Some(found) = contents.get(name) else {
             if promise.created == Known::Yes && promise.deleted == Known::No {
-                return Err(format!("{name} is gone"));
+                return Err(format!("{name} is gone").into());
             }
             promise.deleted = Known::Yes;
             continue;
         };
         if promise.deleted == Known::Yes {
-            return Err(format!("{name} is back"));
+            return Err(format!("{name} is back").into());
         }
         (promise.created, promise.deleted) = (Known::Yes, Known::No);
         check_partition(name, promise, found)?;
@@ -311,16 +340,16 @@ pub(crate) fn check(shard: &mut OwnedShard, model: &mut Model) -> Result<(), Str
         let info = shard.block_on(describe).ok_or("a listed partition is not there")?;
         let start = info.log_start.0;
         if start < promise.trimmed.0 || start > promise.trimmed.1 {
-            return Err(format!("{name}: starts at {start}, trimmed {:?}", promise.trimmed));
+            return Err(format!("{name}: starts at {start}, trimmed {:?}", promise.trimmed).into());
         }
         promise.trimmed = (start, start);
         if found.first().is_some_and(|(offset, _)| *offset != start) {
-            return Err(format!("{name}: starts at {start}, first record {:?}", found.first()));
+            return Err(format!("{name}: starts at {start}, first record {:?}", found.first()).into());
         }
         if let Some((offset, _)) = promise.acked.iter().next_back()
             && *offset >= info.flushed.0
         {
-            return Err(format!("{name}: ends at {}, {offset} was acknowledged", info.flushed));
+            return Err(format!("{name}: ends at {}, {offset} was acknowledged", info.flushed).into());
         }
         promise.acked = found.iter().copied().collect();
         let seen: BTreeSet<u64> = found.iter().map(|(_, id)| *id).collect();

@@ -61,6 +61,9 @@ pub struct Progress {
     pub bytes_total: u64,
 }
 
+/// The last writes of a process that was killed may still be on their way.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A directory, locked, with a blocking backend on it.
 fn open(data_dir: &Path) -> Result<(DirLock, Reactor<BlockingBackend>), InspectError> {
     let io = |source| InspectError::Io { path: data_dir.to_owned(), source };
@@ -71,7 +74,7 @@ fn open(data_dir: &Path) -> Result<(DirLock, Reactor<BlockingBackend>), InspectE
             reason: "there is none, so this is no data directory".into(),
         });
     }
-    let lock = DirLock::acquire(data_dir, Duration::ZERO)?;
+    let lock = DirLock::acquire(data_dir, LOCK_PATIENCE)?;
     let backend = BlockingBackend::open(data_dir, CommitStrategy::Dsync).map_err(io)?;
     Ok((lock, Reactor::new(backend)))
 }

@@ -125,7 +125,6 @@ impl<B: Backend> Verifier<'_, B> {
             let reason = format!("the last edit is not whole: {reason}");
             self.report.unfinished.push(Damage { path, position: *position, reason });
         }
-        self.report.partitions += loaded.manifest.partitions.len() as u64;
         let mut footers = Vec::new();
         for meta in loaded.manifest.segments.values() {
             if let Some(runs) = self.segment(&place, meta).await {
@@ -134,11 +133,10 @@ impl<B: Backend> Verifier<'_, B> {
         }
         let scan = self.wal(&place, &loaded).await;
         self.strangers(&place, &loaded).await;
-        if self.report.damage.len() == before
-            && let Some(scan) = scan
-            && let Err(error) = check_files(&place, &loaded, &scan, &footers)
-        {
-            self.damaged(place.dir.clone(), 0, error);
+        let Some(scan) = scan.filter(|_| self.report.damage.len() == before) else { return };
+        match check_files(&place, &loaded, &scan, &footers) {
+            Ok(partitions) => self.report.partitions += partitions,
+            Err(error) => self.damaged(place.dir.clone(), 0, error),
         }
     }
 

@@ -264,10 +264,11 @@ fn covers(stretches: &[Stretch], built: &[Built]) -> Result<(), MaintainError> {
     let mut runs = runs.into_iter();
     for stretch in stretches {
         let (Some(first), Some(last)) = (stretch.runs.first(), stretch.runs.last()) else { continue };
-        let start = first.base_offset.max(stretch.log_start);
+        // The log start offset may lie inside the first batch that is kept.
+        let starts = first.base_offset..=first.base_offset.max(stretch.log_start);
         let matches = runs.next().is_some_and(|run| {
             run.partition == stretch.partition
-                && run.base_offset == start
+                && starts.contains(&run.base_offset)
                 && run.end_offset == last.end_offset
         });
         if !matches {

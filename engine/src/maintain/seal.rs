@@ -125,13 +125,8 @@ impl<B: Backend> Core<B> {
             let Some(partition) = state.partitions.get(id) else { continue };
             let from = partition.tail.partition_point(|entry| entry.position < start);
             let to = partition.tail.partition_point(|entry| entry.position < end);
-            let sealed_end = partition.sealed_end();
-            let entries: Vec<_> = partition
-                .tail
-                .range(from..to)
-                .filter(|entry| entry.end_offset() > partition.log_start && entry.base_offset >= sealed_end)
-                .copied()
-                .collect();
+            let entries: Vec<_> =
+                partition.tail.range(from..to).filter(|entry| !partition.is_sealed(entry)).copied().collect();
             // A group whose joint append is undecided is not published yet.
             if entries.last().is_some_and(|last| last.end_offset() > partition.flushed) {
                 return None;

@@ -75,9 +75,8 @@ fn locate_timestamp(partition: &Partition, wanted: i64, end: Offset) -> Located 
     if let Some(index) = run {
         return Located::Run { index, target: Target::Timestamp(wanted, start) };
     }
-    let sealed_end = partition.sealed_end();
     let tail = partition.tail.iter().position(|entry| {
-        entry.base_offset >= sealed_end && entry.max_timestamp_ms >= wanted && entry.base_offset < end
+        !partition.is_sealed(entry) && entry.max_timestamp_ms >= wanted && entry.base_offset < end
     });
     tail.map_or(Located::End, |index| Located::Tail { index })
 }

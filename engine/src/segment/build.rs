@@ -53,6 +53,8 @@ impl IndexBuilder {
     pub(crate) fn add(&mut self, header: &BatchHeader, position: u64) {
         let Some(run) = self.footer.runs.last_mut() else { return };
         let stride = header.stride() as u32;
+        // A log start offset inside a batch keeps all of it.
+        run.base_offset = run.base_offset.min(header.base_offset);
         run.end_offset = header.end_offset();
         run.min_timestamp_ms = run.min_timestamp_ms.min(header.base_timestamp_ms);
         run.max_timestamp_ms = run.max_timestamp_ms.max(header.max_timestamp_ms);

@@ -25,7 +25,7 @@ pub(crate) struct Found<'a> {
     pub footers: &'a [(FileNumber, Vec<crate::segment::Run>)],
 }
 
-/// Checks that a shard's files fit together, as opening it would.
+/// Checks that a shard's files fit together, as opening it would. Returns how many partitions it has.
 ///
 /// # Errors
 /// [`RecoverError::Damaged`].
@@ -34,12 +34,13 @@ pub(crate) fn check_files(
     loaded: &Loaded,
     scan: &Scan,
     footers: &[(FileNumber, Vec<crate::segment::Run>)],
-) -> Result<(), RecoverError> {
+) -> Result<u64, RecoverError> {
     let found = Found { place, loaded, scan, footers };
     let region =
         Region::new(BLOCK, 1).map_err(|source| RecoverError::Io { path: place.dir.clone(), source })?;
     let (state, _) = found.replay(region)?;
-    found.check_coverage(&state)
+    found.check_coverage(&state)?;
+    Ok(state.partitions.len() as u64)
 }
 
 impl Found<'_> {
@@ -200,7 +201,10 @@ impl Found<'_> {
             if end <= partition.sealed_end() {
                 continue; // sealed before the crash; the floor had not moved yet
             }
-            if placed.base_offset != partition.log_end {
+            // The log start offset may lie inside the first batch that is kept.
+            let first = partition.tail.is_empty() && partition.log_end == partition.log_start;
+            if placed.base_offset != partition.log_end && !(first && placed.base_offset < partition.log_start)
+            {
                 return Err(damaged(format!(
                     "partition {}: records {}..{end} follow {}",
                     placed.partition, placed.base_offset, partition.log_end
