@@ -76,7 +76,8 @@ impl Mailbox {
         self.shard
     }
 
-    /// Queues a request, if there is room.
+    /// Queues a request, if there is room; gives it back if not.
+    #[allow(clippy::result_large_err, reason = "the request is the caller's, and moves either way")]
     pub(crate) fn try_send(&self, request: Request) -> Result<(), Refused> {
         if let Some(error) = self.ended.get() {
             return Err(Refused::Ended(request, error.clone()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::smallvec;
 
 use crate::append::admit::check_batch_shape;
-use crate::append::request::{AppendReply, AppendRequest, ControlError, ControlRequest, Part};
+use crate::append::request::{AppendReply, AppendRequest, AppendSlot, ControlError, ControlRequest, Part};
 use crate::append::{Ack, AppendError, Appended};
 use crate::config::{LimitsConfig, PartitionConfig};
 use crate::ids::{Offset, PartitionId};
@@ -94,7 +94,7 @@ impl Partition {
                 let pool = Some(self.link.pool.clone());
                 Ticket::send(&self.link.mailbox, slot, pool, Request::Append(request), Err)
             }
-            Err((_, error)) => Ticket::ready(Err(error), Err),
+            Err(error) => Ticket::ready(Err(error), Err),
         }
     }
 
@@ -107,7 +107,7 @@ impl Partition {
         batch: impl Into<Batch>,
         options: AppendOptions,
     ) -> Result<Ticket<AppendResult>, TryAppendError> {
-        let (request, slot) = self.request(batch.into(), options).map_err(|(_, error)| error)?;
+        let (request, slot) = self.request(batch.into(), options)?;
         let sent = slot.clone();
         match self.link.mailbox.try_send(Request::Append(request)) {
             Ok(()) => Ok(Ticket::sent(sent, self.link.pool.clone(), Err)),
@@ -120,16 +120,12 @@ impl Partition {
         }
     }
 
-    #[allow(clippy::type_complexity)]
     fn request(
         &self,
         batch: Batch,
         options: AppendOptions,
-    ) -> Result<(AppendRequest, Arc<Slot<AppendResult>>), (Batch, AppendError)> {
-        let bytes_max = match check_batch_shape(&self.link.limits, self.id, &batch) {
-            Ok(bytes_max) => bytes_max,
-            Err(error) => return Err((batch, error)),
-        };
+    ) -> Result<(AppendRequest, AppendSlot), AppendError> {
+        let bytes_max = check_batch_shape(&self.link.limits, self.id, &batch)?;
         let slot = self.link.pool.take();
         let part = Part { partition: self.id, batch, expected: options.expected_offset, bytes_max };
         let request = AppendRequest {

@@ -15,6 +15,9 @@ use crate::ids::ShardId;
 use crate::mailbox::Mailbox;
 use crate::slot::Slot;
 
+/// Where the answer to a joint append goes.
+pub(crate) type JointSlot = Arc<Slot<Result<Vec<Appended>, AppendError>>>;
+
 /// A joint append in flight, shared by its parts.
 pub(crate) struct Joint {
     /// The append's number, for an append over more than one shard.
@@ -31,7 +34,7 @@ pub(crate) struct Joint {
 struct State {
     appended: Vec<Option<Appended>>,
     failed: Option<AppendError>,
-    slot: Option<Arc<Slot<Result<Vec<Appended>, AppendError>>>>,
+    slot: Option<JointSlot>,
 }
 
 impl Joint {
@@ -39,7 +42,7 @@ impl Joint {
         transaction: u64,
         mailboxes: Vec<Arc<Mailbox>>,
         batches: usize,
-        slot: Arc<Slot<Result<Vec<Appended>, AppendError>>>,
+        slot: JointSlot,
     ) -> Arc<Joint> {
         let shards: Vec<_> = mailboxes.iter().map(|mailbox| mailbox.shard()).collect();
         Arc::new(Joint {

@@ -1,19 +1,18 @@
 //! Step 4: one write and one sync for the whole group, however many partitions it touches.
 
-use std::sync::Arc;
-
 use thalweg_io::{BLOCK, Backend, Buffer, Durability, Nanos, Op, Pending};
 
 use crate::append::assign::assign;
 use crate::append::group::{Assigned, GroupBuilder, GroupStart, Placed};
 use crate::append::joint::JointPart;
-use crate::append::request::{AppendReply, AppendRequest, ControlError, ControlReply, ControlRequest};
+use crate::append::request::{
+    AppendReply, AppendRequest, AppendSlot, ControlError, ControlReply, ControlRequest,
+};
 use crate::append::{Ack, AppendError, Appended};
 use crate::config::GROUP_OVERHEAD;
 use crate::ids::{GroupNumber, PartitionId, WalPosition};
 use crate::partitions::Partition;
 use crate::shard::turn::{AppendedParts, Room, Shard};
-use crate::slot::Slot;
 use crate::wal::control::Control;
 use crate::wal::file_header::FILE_HEADER_BYTES;
 
@@ -30,7 +29,7 @@ pub(crate) struct Formed {
     pub controls: Vec<(Control, ControlReply)>,
     /// Partitions that a change in this group deletes.
     pub deleted: Vec<(PartitionId, Partition)>,
-    pub acks: Vec<(Arc<Slot<Result<Appended, AppendError>>>, Appended)>,
+    pub acks: Vec<(AppendSlot, Appended)>,
     pub joints: Vec<(JointPart, AppendedParts)>,
     /// Bytes of mailbox budget to give back.
     pub budget: u64,

@@ -23,10 +23,13 @@ pub(crate) struct Part {
     pub bytes_max: u64,
 }
 
+/// Where the answer to an append goes.
+pub(crate) type AppendSlot = Arc<Slot<Result<Appended, AppendError>>>;
+
 /// Who hears of an append's end.
 pub(crate) enum AppendReply {
     /// A single append.
-    One(Arc<Slot<Result<Appended, AppendError>>>),
+    One(AppendSlot),
     /// A part of a joint append; `first` is the index of this shard's first batch in it.
     Joint(JointPart),
 }

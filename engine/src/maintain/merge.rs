@@ -252,7 +252,9 @@ impl<B: Backend> Core<B> {
                 partition.compacted_to = stretch.runs.last().map_or(Offset(0), |run| run.end_offset);
             }
         }
-        inputs.iter().for_each(|file| drop(state.segments.remove(file)));
+        for file in &inputs {
+            state.segments.remove(file);
+        }
         state.adopt_segments(built);
     }
 }

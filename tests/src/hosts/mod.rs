@@ -6,10 +6,10 @@ use tempfile::TempDir;
 use thalweg::Config;
 
 #[cfg(feature = "glommio")]
-pub mod glommio;
-pub mod owned;
-pub mod sim;
-pub mod threads;
+pub(crate) mod glommio;
+pub(crate) mod owned;
+pub(crate) mod sim;
+pub(crate) mod threads;
 
 /// A data directory of its own, removed at the end. `THALWEG_TEST_DIR` says where.
 #[derive(Debug)]
