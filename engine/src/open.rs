@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thalweg_io::lock::LockError;
-use thalweg_io::{Backend, Op, Reactor};
+use thalweg_io::{Backend, Op, OpenMode, Reactor};
 
 use crate::config::{Config, ConfigError};
 use crate::ids::{GroupNumber, ShardId};
@@ -85,12 +85,13 @@ pub(crate) async fn superblock<B: Backend>(
     let io = |source| OpenError::Io { path: root.clone(), source };
     let named = |source| OpenError::Io { path: root.join(SUPERBLOCK_NAME), source };
     if let Some(found) = superblock::read(reactor).await.map_err(named)? {
-        return match config.shards {
-            Some(wanted) if wanted != found.shards => {
-                Err(OpenError::Shards { path: root.clone(), wanted, found: found.shards })
-            }
-            _ => Ok(found),
-        };
+        if let Some(wanted) = config.shards
+            && wanted != found.shards
+        {
+            return Err(OpenError::Shards { path: root.clone(), wanted, found: found.shards });
+        }
+        remove_mark(reactor).await.map_err(io)?;
+        return Ok(found);
     }
     let names = reactor.list(PathBuf::new()).await.map_err(io)?;
     let unfinished = names.iter().any(|entry| entry.name == FORMATTING);
@@ -105,7 +106,11 @@ fn is_shard_name(name: &str) -> bool {
 }
 
 async fn make<B: Backend>(reactor: &Reactor<B>, config: &Config) -> io::Result<Superblock> {
-    reactor.run(Op::CreateDir { path: FORMATTING.into() }).await?;
+    match reactor.open(FORMATTING, OpenMode::CreateNew).await {
+        Ok((file, _)) => reactor.run(Op::Close { file }).await?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
     reactor.run(Op::SyncDir { path: PathBuf::new() }).await?;
     let mut made = Superblock {
         shards: config.shards.unwrap_or(1),
@@ -121,9 +126,19 @@ async fn make<B: Backend>(reactor: &Reactor<B>, config: &Config) -> io::Result<S
         made.replay_speed = made.replay_speed.min(speed);
     }
     superblock::write(reactor, &made).await?;
-    // The superblock is what counts; the mark only allowed starting over until now.
+    remove_mark(reactor).await?;
     tracing::info!(?made, "made a data directory");
     Ok(made)
+}
+
+/// Takes the mark away, durably: with it, a directory whose superblock gets lost later would be
+/// made anew, over its records.
+async fn remove_mark<B: Backend>(reactor: &Reactor<B>) -> io::Result<()> {
+    match reactor.run(Op::Remove { path: FORMATTING.into() }).await {
+        Ok(()) => reactor.run(Op::SyncDir { path: PathBuf::new() }).await,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What an unfinished making left: none of it was ever used.

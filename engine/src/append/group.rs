@@ -42,6 +42,10 @@ pub(crate) struct GroupStart {
     pub shard: ShardId,
     pub previous: u32,
     pub now_ms: i64,
+    /// Lower half of the data directory's identity.
+    pub directory: u64,
+    /// The manifest's last durable revision.
+    pub revision: u64,
 }
 
 /// Lays one group into `out`.
@@ -174,6 +178,8 @@ impl<'a> GroupBuilder<'a> {
             previous: self.start.previous,
             written_ms: self.start.now_ms,
             salt: self.start.salt,
+            directory: self.start.directory,
+            revision: self.start.revision,
         };
         let crc = header.seal(&mut self.out[..len]);
         (padded, crc)

@@ -238,6 +238,8 @@ impl<B: Backend> Shard<B> {
             shard: wal.shard,
             previous: wal.previous,
             now_ms,
+            directory: wal.directory as u64,
+            revision: core.revision.get(),
         };
         let mut builder = GroupBuilder::new(&mut out[lead..], start);
         formed.controls.iter().for_each(|(control, _)| builder.add_encoded(&control.encode()));
@@ -287,25 +289,30 @@ impl<B: Backend> Shard<B> {
     /// Writes a marker once the shard has been idle for a while: it proves that the last group was
     /// durable, so that damage to it can be told from a torn write.
     pub(crate) fn witness(&mut self) -> bool {
-        let core = self.core.clone();
-        let idle = core.reactor.now().since(self.last_durable);
-        let due = idle >= u64::from(core.config.wal.witness_after_us) * 1000;
+        let idle = self.core.reactor.now().since(self.last_durable);
+        let due = idle >= u64::from(self.core.config.wal.witness_after_us) * 1000;
         if self.witnessed || !due || !self.in_flight.is_empty() {
             return false;
         }
+        self.mark()
+    }
+
+    /// Sends a marker, if there is a file to write it to.
+    fn mark(&mut self) -> bool {
+        let core = self.core.clone();
         {
             let mut state = core.state_mut();
             let state = &mut *state;
             let wal = &state.wal;
-            // Every group leaves one block for the marker behind it; after a roll the file's
-            // header and first group will say the same.
-            let place = wal
-                .active
-                .as_ref()
-                .filter(|active| active.position > 0 && active.position + BLOCK as u64 <= wal.file_bytes);
-            let position =
-                place.map(|active| WalPosition::new(active.sequence, active.position, wal.file_bytes));
-            if !position.is_some_and(|position| state.cache.reserve(position, BLOCK)) {
+            // Every group leaves one block for the marker behind it. A fresh file has room for its
+            // header too.
+            let place = wal.active.as_ref().and_then(|active| {
+                let len = if active.position == 0 { 2 * BLOCK } else { BLOCK };
+                let fits = active.position + len as u64 <= wal.file_bytes;
+                let position = WalPosition::new(active.sequence, active.position, wal.file_bytes);
+                fits.then_some((position, len))
+            });
+            if !place.is_some_and(|(position, len)| state.cache.reserve(position, len)) {
                 self.witnessed = true;
                 return false;
             }
@@ -314,6 +321,21 @@ impl<B: Backend> Shard<B> {
         formed.marker = true;
         self.group_and_send(&mut [], formed);
         true
+    }
+
+    /// Writes a marker and waits until it is durable: what recovery cut off is then on record.
+    ///
+    /// # Errors
+    /// The host's, or that there is no file to write it to.
+    pub(crate) async fn record_cut(&mut self) -> std::io::Result<()> {
+        self.mark();
+        let Some(flight) = self.in_flight.pop_front() else {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        };
+        flight.pending.await.result?;
+        self.flushed(flight.formed);
+        self.publish_decided();
+        Ok(())
     }
 
     /// Takes completed writes, in order, and publishes what they made durable.

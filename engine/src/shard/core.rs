@@ -37,6 +37,8 @@ pub(crate) struct Core<B: Backend> {
     pub mailbox: Arc<Mailbox>,
     pub state: RefCell<State>,
     pub manifest: Mutex<ManifestPair<B>>,
+    /// The manifest's last durable revision.
+    pub revision: Cell<u64>,
     pub governor: Governor<B>,
     pub files: SegmentFiles<B>,
     pub metrics: RefCell<Metrics>,
@@ -76,6 +78,9 @@ impl<B: Backend> Core<B> {
         all.extend(changes);
         let pair = &mut *pair;
         let committed = pair.file.commit(&mut pair.manifest, all).await;
+        if committed.is_ok() {
+            self.revision.set(pair.manifest.revision);
+        }
         if committed.is_err() {
             let mut state = self.state_mut();
             let newer = std::mem::replace(&mut state.catalog, catalog);

@@ -32,7 +32,8 @@ pub const GROUP_MAGIC: [u8; 8] = *b"TLWGRP\x00\x01";
 /// | 60..64 | `previous`      | `crc32c` of the previous group's header                          |
 /// | 64..72 | `written_ms`    | wall clock when the group was built, ms since the Unix epoch     |
 /// | 72..80 | `salt`          | the file's salt, so that a group is known when the file header is lost |
-/// | 80..96 | reserved        | zero                                                             |
+/// | 80..88 | `directory`     | lower half of the data directory's identity                      |
+/// | 88..96 | `revision`      | the manifest's last durable revision when the group was written  |
 ///
 /// Source: `docs/format.md`, "Group"; golden bytes in `tests/golden`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +62,20 @@ pub struct GroupHeader {
     pub written_ms: i64,
     /// Salt of the file's present life.
     pub salt: u64,
+    /// Lower half of the data directory's identity.
+    pub directory: u64,
+    /// The manifest is at this revision at least.
+    pub revision: u64,
 }
 
 fn header_crc(salt: u64, header: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), &header[12..GROUP_HEADER_BYTES])
+}
+
+fn read_shard(fields: &mut Fields<'_>) -> Result<ShardId, Malformed> {
+    let shard = fields.u32("group shard")?;
+    let narrow = u16::try_from(shard);
+    narrow.map(ShardId).map_err(|_| Malformed::Impossible { field: "group shard", value: u64::from(shard) })
 }
 
 impl GroupHeader {
@@ -87,7 +98,8 @@ impl GroupHeader {
         out.put(&self.previous.to_le_bytes());
         out.put(&self.written_ms.to_le_bytes());
         out.put(&self.salt.to_le_bytes());
-        out.put(&[0; 16]);
+        out.put(&self.directory.to_le_bytes());
+        out.put(&self.revision.to_le_bytes());
         let crc = header_crc(self.salt, group);
         group[8..12].copy_from_slice(&crc.to_le_bytes());
         crc
@@ -113,28 +125,22 @@ impl GroupHeader {
         }
         let salt = Fields::new(&bytes[72..]).u64("group salt")?;
         check_crc("group header", crc, header_crc(salt, bytes))?;
-        let header =
-            GroupHeader {
-                crc,
-                len: fields.u32("group len")?,
-                number: GroupNumber(fields.u64("group number")?),
-                sequence: WalSequence(fields.u64("group sequence")?),
-                position: fields.u64("group position")?,
-                durable: GroupNumber(fields.u64("group durable")?),
-                shard: {
-                    let shard = fields.u32("group shard")?;
-                    let narrow = u16::try_from(shard);
-                    ShardId(narrow.map_err(|_| Malformed::Impossible {
-                        field: "group shard",
-                        value: u64::from(shard),
-                    })?)
-                },
-                batch_count: fields.u32("group batch_count")?,
-                batch_digest: fields.u32("group batch_digest")?,
-                previous: fields.u32("group previous")?,
-                written_ms: fields.i64("group written_ms")?,
-                salt,
-            };
+        let header = GroupHeader {
+            crc,
+            len: fields.u32("group len")?,
+            number: GroupNumber(fields.u64("group number")?),
+            sequence: WalSequence(fields.u64("group sequence")?),
+            position: fields.u64("group position")?,
+            durable: GroupNumber(fields.u64("group durable")?),
+            shard: read_shard(&mut fields)?,
+            batch_count: fields.u32("group batch_count")?,
+            batch_digest: fields.u32("group batch_digest")?,
+            previous: fields.u32("group previous")?,
+            written_ms: fields.i64("group written_ms")?,
+            salt: fields.u64("group salt")?,
+            directory: fields.u64("group directory")?,
+            revision: fields.u64("group revision")?,
+        };
         if (header.len as usize) < GROUP_HEADER_BYTES {
             return Err(Malformed::Impossible { field: "group len", value: u64::from(header.len) });
         }
@@ -212,6 +218,8 @@ mod tests {
             previous: 0xdead_beef,
             written_ms: 1_700_000_000_000,
             salt: 42,
+            directory: 7,
+            revision: 3,
         }
     }
 
