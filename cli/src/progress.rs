@@ -90,11 +90,11 @@ fn print(line: &str) {
 fn bar(unit: Unit, total: Option<u64>) -> ProgressBar {
     let template = match (unit, total) {
         (Unit::Bytes, Some(_)) => {
-            "{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} {msg}"
+            "{bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} {wide_msg}"
         }
-        (Unit::Bytes, None) => "{spinner} {binary_bytes} {binary_bytes_per_sec} {msg}",
-        (Unit::Records, Some(_)) => "{bar:30} {human_pos}/{human_len} records {eta} {msg}",
-        (Unit::Records, None) => "{spinner} {human_pos} records {msg}",
+        (Unit::Bytes, None) => "{spinner} {binary_bytes} {binary_bytes_per_sec} {wide_msg}",
+        (Unit::Records, Some(_)) => "{bar:24} {human_pos}/{human_len} records {eta} {wide_msg}",
+        (Unit::Records, None) => "{spinner} {human_pos} records {wide_msg}",
     };
     let style = ProgressStyle::with_template(template).expect("the templates above are well-formed");
     let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);

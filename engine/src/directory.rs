@@ -9,33 +9,74 @@ use crate::ids::PartitionId;
 /// A name that is taken, or is being given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
-    Creating,
+    /// On this shard.
+    Creating(usize),
     Known(PartitionId),
 }
 
+struct Names {
+    by_name: BTreeMap<Arc<str>, Entry>,
+    /// Names on each shard, those in the making included.
+    on_shard: Vec<usize>,
+}
+
+impl Names {
+    fn insert(&mut self, name: Arc<str>, entry: Entry) -> Option<Entry> {
+        let shard = self.shard_of(entry);
+        self.on_shard[shard] += 1;
+        let before = self.by_name.insert(name, entry);
+        self.let_go(before);
+        before
+    }
+
+    fn remove(&mut self, name: &str) {
+        let before = self.by_name.remove(name);
+        self.let_go(before);
+    }
+
+    fn let_go(&mut self, entry: Option<Entry>) {
+        if let Some(entry) = entry {
+            let shard = self.shard_of(entry);
+            self.on_shard[shard] -= 1;
+        }
+    }
+
+    fn shard_of(&self, entry: Entry) -> usize {
+        match entry {
+            Entry::Creating(shard) => shard,
+            Entry::Known(id) => id.0 as usize % self.on_shard.len(),
+        }
+    }
+}
+
 /// The names of an engine's partitions.
-#[derive(Default)]
-pub(crate) struct Directory(RwLock<BTreeMap<Arc<str>, Entry>>);
+pub(crate) struct Directory(RwLock<Names>);
 
 impl Directory {
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Arc<str>, Entry>> {
+    /// Over so many shards, without names yet.
+    pub(crate) fn new(shards: usize) -> Directory {
+        Directory(RwLock::new(Names { by_name: BTreeMap::new(), on_shard: vec![0; shards] }))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Names> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Arc<str>, Entry>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Names> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a name for a partition that is to be made. Returns how many names there were.
+    /// Takes a name for a partition that is to be made, on the shard with the fewest.
     pub(crate) fn reserve(&self, name: &str) -> Result<(Arc<str>, usize), ControlError> {
         let mut names = self.write();
-        if names.contains_key(name) {
+        if names.by_name.contains_key(name) {
             return Err(ControlError::NameTaken(name.to_owned()));
         }
-        let count = names.len();
+        let fewest = (0..names.on_shard.len()).min_by_key(|shard| names.on_shard[*shard]);
+        let shard = fewest.expect("a log has a shard");
         let name: Arc<str> = name.into();
-        names.insert(name.clone(), Entry::Creating);
-        Ok((name, count))
+        names.insert(name.clone(), Entry::Creating(shard));
+        Ok((name, shard))
     }
 
     /// The partition was made, or was not.
@@ -43,7 +84,7 @@ impl Directory {
         let mut names = self.write();
         match made {
             Some(id) => drop(names.insert(name.clone(), Entry::Known(id))),
-            None => drop(names.remove(name)),
+            None => names.remove(name),
         }
     }
 
@@ -58,17 +99,17 @@ impl Directory {
 
     pub(crate) fn find(&self, name: &str) -> Option<(Arc<str>, PartitionId)> {
         let names = self.read();
-        match names.get_key_value(name)? {
+        match names.by_name.get_key_value(name)? {
             (name, Entry::Known(id)) => Some((name.clone(), *id)),
-            (_, Entry::Creating) => None,
+            (_, Entry::Creating(_)) => None,
         }
     }
 
     pub(crate) fn list(&self) -> Vec<(Arc<str>, PartitionId)> {
         let names = self.read();
-        let known = names.iter().filter_map(|(name, entry)| match entry {
+        let known = names.by_name.iter().filter_map(|(name, entry)| match entry {
             Entry::Known(id) => Some((name.clone(), *id)),
-            Entry::Creating => None,
+            Entry::Creating(_) => None,
         });
         known.collect()
     }

@@ -42,13 +42,9 @@ pub type JointResult = Result<Vec<Appended>, AppendError>;
 
 impl Log {
     pub(crate) fn new(links: Vec<ShardLink>, limits: Arc<LimitsConfig>, next_joint: u64) -> Log {
-        let inner = Inner {
-            links,
-            directory: Directory::default(),
-            limits,
-            joint: Mutex::new(()),
-            next_joint: AtomicU64::new(next_joint),
-        };
+        let directory = Directory::new(links.len());
+        let inner =
+            Inner { links, directory, limits, joint: Mutex::new(()), next_joint: AtomicU64::new(next_joint) };
         Log { inner: Arc::new(inner) }
     }
 
@@ -86,9 +82,9 @@ impl Log {
     pub fn start_create(&self, name: &str, config: PartitionConfig) -> Creating {
         let reserved = check_name(name, self.inner.limits.name_bytes_max)
             .and_then(|()| self.inner.directory.reserve(name));
-        let started = reserved.map(|(name, count)| {
-            // Partitions go round the shards; ids say where they are from then on.
-            let link = &self.inner.links[count % self.inner.links.len()];
+        let started = reserved.map(|(name, shard)| {
+            // Ids say where partitions are from then on.
+            let link = &self.inner.links[shard];
             let control = Control::Create { partition: PartitionId(0), config, name: name.to_string() };
             (name, link.control(control))
         });
@@ -143,6 +139,9 @@ impl Log {
     /// Over several shards this waits for room in their queues, costs each shard a group, and
     /// holds up what comes behind it there until the slowest shard has it on disk.
     pub fn append_atomic(&self, batches: Vec<(Partition, Batch)>) -> Ticket<JointResult> {
+        if let Some(gone) = self.find_deleted(&batches) {
+            return Ticket::ready(Err(AppendError::NoSuchPartition(gone)), Err);
+        }
         let mut total = 0;
         let mut by_shard: Vec<(ShardId, Vec<usize>, SmallVec<[Part; 1]>)> = Vec::new();
         let count = batches.len();
@@ -171,6 +170,19 @@ impl Log {
             return Ticket::ready(Ok(Vec::new()), Err);
         }
         self.send_joint(count, by_shard)
+    }
+
+    /// A partition of a joint append that was deleted. Over several shards nobody can refuse any
+    /// more once the first part is sent.
+    fn find_deleted(&self, batches: &[(Partition, Batch)]) -> Option<PartitionId> {
+        let known = |partition: &Partition| {
+            let found = self.inner.directory.find(&partition.name);
+            found.is_some_and(|(_, id)| id == partition.id)
+        };
+        let spans =
+            batches.windows(2).any(|pair| pair[0].0.link.mailbox.shard() != pair[1].0.link.mailbox.shard());
+        let gone = batches.iter().find(|(partition, _)| spans && !known(partition));
+        gone.map(|(partition, _)| partition.id)
     }
 
     fn send_joint(

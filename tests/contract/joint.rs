@@ -102,7 +102,7 @@ pub(crate) async fn a_joint_append_that_can_not_be_is_refused_whole(mut host: im
     let log = host.log();
     let empty = host.drive(log.append_atomic(vec![(a.clone(), batch("a", 1)), (b.clone(), batch("b", 0))])).await;
     assert_eq!(empty, Err(AppendError::EmptyBatch(b.id())));
-    let half = || Batch::One(Record::new(vec![0; 9000]));
+    let half = || Batch::One(Record::new(vec![0; 20_000]));
     let large = host.drive(log.append_atomic(vec![(a.clone(), half()), (b.clone(), half())])).await;
     assert!(matches!(large, Err(AppendError::BatchTooLarge { .. })), "{large:?}");
     host.delete("b").await.unwrap();

@@ -143,7 +143,7 @@ async fn with_retention<H: Host>(host: &mut H, retention: Retention) -> thalweg:
 }
 
 pub(crate) async fn retention_by_bytes_deletes_whole_segments(mut host: impl Host) {
-    let kept = 300 << 10;
+    let kept = 1200 << 10;
     let p = with_retention(&mut host, Retention { bytes_max: Some(kept), age_max_ms: None }).await;
     fill(&mut host, std::slice::from_ref(&p), 0, 300).await;
     for _ in 0..3000 {
@@ -152,13 +152,16 @@ pub(crate) async fn retention_by_bytes_deletes_whole_segments(mut host: impl Hos
         }
         host.pause(10).await;
     }
+    host.settled().await;
     let info = host.describe(&p).await;
     assert!(info.bytes >= kept && info.bytes < 2 * kept, "{info:?}");
     let stats = host.until("files go", |stats| stats.segments <= info.segments).await;
     assert!(stats.files_recycled > 0, "promoted files serve the WAL again: {stats:?}");
     let on_disk: u64 =
         host.files().iter().filter(|(name, _)| name.ends_with(".log")).map(|(_, bytes)| bytes).sum();
-    assert!(on_disk < 1600 << 10, "{on_disk} B on disk for {info:?}");
+    let wal = stats.wal_files * host.config().wal.file_bytes;
+    assert!(on_disk < 3 * kept + wal, "{on_disk} B on disk for {info:?}, {stats:?}");
+    assert!(stats.groups < 1000, "retention asks once for what it wants: {stats:?}");
     check_filled(&mut host, "p", info.log_start.0, 3000).await;
     host.reopen().await;
     assert!(start(&mut host).await >= info.log_start.0);
@@ -169,7 +172,7 @@ pub(crate) async fn retention_by_bytes_deletes_whole_segments(mut host: impl Hos
 pub(crate) async fn retention_by_age_goes_by_the_records_timestamps(mut host: impl Host) {
     let p = with_retention(&mut host, Retention { bytes_max: None, age_max_ms: Some(3_600_000) }).await;
     for n in 0..60 {
-        let batch: Vec<Record> = (0..10).map(|at| Record::new(vec![n; 700]).at_ms(1000 + at)).collect();
+        let batch: Vec<Record> = (0..10).map(|at| Record::new(vec![n; 2000]).at_ms(1000 + at)).collect();
         host.append(&p, batch).await;
     }
     fill(&mut host, std::slice::from_ref(&p), 600, 60).await;
@@ -217,8 +220,9 @@ pub(crate) async fn compaction_keeps_the_last_record_of_each_key(mut host: impl 
             host.reopen().await;
         }
         let p = host.partition("p");
+        host.settled().await;
         let rows = host.read(&p, From::Earliest).await;
-        assert!(rows.len() < 3000, "{} of 3600 records are left", rows.len());
+        assert!(rows.len() < 2400, "{} of 3600 records are left", rows.len());
         assert!(rows.windows(2).all(|pair| pair[0].offset < pair[1].offset));
         let mut last = BTreeMap::new();
         for row in &rows {
@@ -229,7 +233,10 @@ pub(crate) async fn compaction_keeps_the_last_record_of_each_key(mut host: impl 
         // A reader may start at an offset that is gone.
         for from in (0..3600).step_by(111) {
             let found = host.read(&p, From::Offset(Offset(from))).await;
-            assert_eq!(found, rows[rows.partition_point(|row| row.offset < from)..]);
+            let kept = &rows[rows.partition_point(|row| row.offset < from)..];
+            // What is cached is shown whole.
+            assert!(kept.iter().all(|row| found.contains(row)));
+            assert!(found == kept || !reopened);
         }
     }
     let p = host.partition("p");
@@ -244,7 +251,7 @@ pub(crate) async fn tombstones_go_when_they_are_old(mut host: impl Host) {
     let keys: Vec<_> = (0..10).map(|n| format!("key {n}")).collect();
     host.append(&p, keys.iter().map(|key| Record::new("v").with_key(key.clone())).collect::<Vec<_>>()).await;
     host.until("sealed", |stats| stats.files_sealed > 0).await;
-    host.append(&p, keys.iter().map(|key| Record::tombstone(key.clone()).at_ms(1)).collect::<Vec<_>>()).await;
+    host.append(&p, keys.iter().map(|key| Record::tombstone(key.clone()).at_ms(1).with_header("why", vec![0; 99])).collect::<Vec<_>>()).await;
     host.until("compacted", |stats| stats.files_sealed > 1 && stats.segments_merged > 1).await;
     host.pause(200).await;
     // What is cached may still be shown; what is stored is nothing.

@@ -20,7 +20,7 @@ pub(crate) async fn a_batch_at_the_limit_is_taken(mut host: impl Host) {
     host.open().await;
     let p = host.create("p").await;
     let limit = u64::from(host.config().limits.batch_bytes_max);
-    let bare = Batch::One(Record::new(vec![0; 12_000])).encoded_len_max() - 12_000;
+    let bare = Batch::One(Record::new(vec![0; 20_000])).encoded_len_max() - 20_000;
     let largest = Record::new(vec![9; (limit - bare) as usize]).at_ms(0);
     assert_eq!(Batch::One(largest.clone()).encoded_len_max(), limit);
     for n in 0..40 {
@@ -55,7 +55,7 @@ pub(crate) async fn a_compacted_partition_wants_keys(mut host: impl Host) {
 }
 
 pub(crate) async fn a_full_queue_gives_the_batch_back_and_then_goes_on(mut host: impl Host) {
-    host.config().limits.queue_bytes_max = 16 << 10;
+    host.config().limits.queue_bytes_max = 32 << 10;
     host.open().await;
     let p = host.create("p").await;
     let mut tickets = Vec::new();

@@ -6,7 +6,7 @@ use thalweg::{AppendError, AppendResult, From, Offset, Partition, PartitionConfi
 use thalweg_tests::{Host, HostExt};
 
 /// Bytes of a record's value here.
-const VALUE: usize = 700;
+const VALUE: usize = 2000;
 
 /// The value at an offset, different everywhere.
 pub(crate) fn value(partition: &str, offset: u64) -> String {
@@ -171,6 +171,7 @@ pub(crate) async fn reopening_gives_the_same_bytes(mut host: impl Host) {
     let partitions = make(&mut host, 6).await;
     let mut images = BTreeMap::new();
     for life in 0..4 {
+        let partitions: Vec<_> = partitions.iter().map(|p| host.partition(p.name())).collect();
         fill(&mut host, &partitions, life * 60, 6).await;
         for partition in host.log().partitions() {
             let mut reader = partition.read(From::Earliest).to_end();

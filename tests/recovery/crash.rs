@@ -7,7 +7,7 @@ use crate::world::{Life, Model, SURVIVALS, check, config, open};
 
 /// A run that formats, seals, promotes, merges, trims, deletes, rolls the manifest over and reopens.
 /// Ends early where the power goes.
-fn run(disk: &SimDisk, model: &mut Model) {
+pub(crate) fn run(disk: &SimDisk, model: &mut Model) {
     let mut next_id = 1;
     let config = config();
     for life in 0..3u64 {
@@ -69,8 +69,8 @@ fn large(shard: &mut Life<'_>, batches: u64) -> bool {
 
 fn one_life(shard: &mut Life<'_>, life: u64) -> bool {
     match life {
-        0 => mixed(shard, life) && large(shard, 18) && mixed(shard, life + 10),
-        1 => large(shard, 16) && mixed(shard, life) && large(shard, 16),
+        0 => mixed(shard, life) && large(shard, 21) && mixed(shard, life + 10),
+        1 => large(shard, 21) && mixed(shard, life) && large(shard, 21),
         _ => mixed(shard, life),
     }
 }

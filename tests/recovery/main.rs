@@ -3,4 +3,7 @@
 
 mod crash;
 mod damage;
+mod real;
+mod seeds;
+mod torn;
 mod world;

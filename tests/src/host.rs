@@ -214,6 +214,20 @@ pub trait HostExt: Host {
         }
         panic!("waited in vain: {what}; {stats:?}");
     }
+
+    /// Runs the log until nothing more happens in the background.
+    async fn settled(&mut self) {
+        let mut quiet = 0;
+        let mut before = self.stats().await;
+        while quiet < 10 {
+            self.pause(30).await;
+            let after = self.stats().await;
+            let same = (before.files_sealed, before.segments_merged, before.segments_removed)
+                == (after.files_sealed, after.segments_merged, after.segments_removed);
+            quiet = if same { quiet + 1 } else { 0 };
+            before = after;
+        }
+    }
 }
 
 impl<H: Host> HostExt for H {}

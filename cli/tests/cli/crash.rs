@@ -48,3 +48,25 @@ fn every_acknowledged_record_survives_a_kill() {
         home.run("verify").quiet();
     }
 }
+
+/// Retention recycles files while the import goes on: at no moment may a kill leave a log that
+/// does not open.
+#[test]
+fn a_log_whose_files_are_being_recycled_survives_a_kill() {
+    let home = Home::new();
+    let config = "wal.file_bytes = 4194304\ncache.bytes = 16777216\nsegment.check_interval_ms = 1\n";
+    home.write("config.toml", config);
+    home.run("log create p --retention-bytes 4MiB").quiet();
+    let mut next = 0;
+    for acknowledgements in [100, 150, 200, 250, 300, 350] {
+        let last = import_until_killed(&home, next, acknowledgements);
+        let info = home.run("log list --json").json().remove(0);
+        let (log_start, flushed) = (info["log_start"].as_u64().unwrap(), info["flushed"].as_u64().unwrap());
+        assert!(flushed > last, "{last} was acknowledged, the log ends at {flushed}");
+        let read = home.run(&format!("log read p --from {log_start}"));
+        for (found, offset) in read.text().lines().zip(log_start..) {
+            assert_eq!(found, line(offset), "offset {offset}");
+        }
+        next = flushed;
+    }
+}

@@ -110,7 +110,11 @@ impl<B: Backend> Shard<B> {
             let salt = self.core.reactor.random();
             let rolled = state.wal.roll(salt, now_ms);
             self.core.governor.set_urgent(state.wal.spares.is_empty());
-            self.core.maintain.notify(usize::MAX);
+            // Asked once: whoever waits for a file comes here every turn.
+            if rolled || !self.starved {
+                self.core.maintain.notify(usize::MAX);
+            }
+            self.starved = !rolled;
             if !rolled {
                 return if state.out_of_space { Room::Full } else { Room::Later };
             }

@@ -15,9 +15,10 @@ use crate::manifest::{Change, Loaded, ManifestFile, SegmentKind, load};
 use crate::segment::{Run, SegmentIdentity, SegmentWriter, check_segment, read_trailer};
 use crate::shard::core::file_path;
 use crate::shard::recover::ShardPlace;
+use crate::shard::replay::check_revision;
 use crate::wal::control::Control;
 use crate::wal::decide::{Decision, decide};
-use crate::wal::scan::{Life, Scan, WalIdentity, scan};
+use crate::wal::scan::{Life, Scan, WalIdentity, scan, strays};
 
 /// Records that can't be read any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -140,8 +141,9 @@ impl<'a, B: Backend> Work<'a, B> {
         let gone: Vec<_> = manifest.wal_files.iter().copied().filter(|file| !there(file)).collect();
         let files: Vec<_> = manifest.wal_files.iter().copied().filter(there).collect();
         let outside = GroupNumber(manifest.floor_group.0.saturating_sub(1));
-        let scan = scan(reactor, &place.dir, files.into_iter(), &identity, outside, OpenMode::Read).await;
-        let scan = scan.map_err(io)?;
+        let strays = strays(reactor, &place.dir, |file| manifest.knows(file)).await.map_err(io)?;
+        let (files, mode) = (files.into_iter(), OpenMode::Read);
+        let scan = scan(reactor, &place.dir, files, &strays, &identity, outside, mode).await.map_err(io)?;
         let mut work = Work {
             reactor,
             place,
@@ -212,6 +214,8 @@ impl<'a, B: Backend> Work<'a, B> {
             Decision::Refuse(reason) => Some(reason),
             Decision::End | Decision::Cut { .. } => None,
         };
+        let behind = check_revision(&self.place, &self.loaded, &self.scan).err();
+        let refused = refused.or_else(|| behind.map(|error| error.to_string()));
         self.wal_damaged = refused.is_some() || !gone.is_empty() || !self.damaged_segments.is_empty();
         if let Some(reason) = refused {
             let path = file_path(&self.place.dir, self.scan.tail.file);
@@ -314,12 +318,16 @@ impl<'a, B: Backend> Work<'a, B> {
         let mut file =
             ManifestFile::resume(reactor, dir, shard, directory, &self.loaded).await.map_err(fail)?;
         let manifest = &mut self.loaded.manifest;
-        let first = manifest.next_file;
+        // A manifest that lost an edit may not know of a file that is there.
+        let there = self.scan.files.iter().map(|file| FileNumber(file.number.0 + 1));
+        let first = there.fold(manifest.next_file, FileNumber::max);
         let rounds = rounds(std::mem::take(&mut self.patches));
         let mut changes = vec![Change::NextFile(FileNumber(first.0 + rounds.len() as u64))];
         changes.append(&mut self.catalog);
         changes.extend(self.damaged_segments.iter().map(|file| Change::SegmentRemoved(*file)));
-        let scanned: Vec<_> = self.scan.files.iter().map(|file| file.number).collect();
+        // Files with a part missing can't take another life.
+        let sound = self.scan.files.iter().filter(|file| file.flaw.is_none());
+        let scanned: Vec<_> = sound.map(|file| file.number).collect();
         let gone = manifest.wal_files.iter().filter(|file| !scanned.contains(file));
         changes.extend(gone.map(|file| Change::WalFileRemoved(*file)));
         for (index, patches) in rounds.iter().enumerate() {

@@ -16,7 +16,7 @@ use crate::shard::recover::ShardPlace;
 use crate::shard::replay::check_files;
 use crate::superblock::Superblock;
 use crate::wal::decide::{Decision, decide};
-use crate::wal::scan::{Scan, WalIdentity, scan};
+use crate::wal::scan::{Scan, WalIdentity, scan, strays};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -195,7 +195,9 @@ impl<B: Backend> Verifier<'_, B> {
         };
         let outside = GroupNumber(manifest.floor_group.0.saturating_sub(1));
         let files = manifest.wal_files.iter().copied();
-        let scanned = scan(self.reactor, &place.dir, files, &identity, outside, OpenMode::Read).await;
+        let strays = strays(self.reactor, &place.dir, |file| manifest.knows(file)).await.unwrap_or_default();
+        let mode = OpenMode::Read;
+        let scanned = scan(self.reactor, &place.dir, files, &strays, &identity, outside, mode).await;
         let scan = match scanned {
             Ok(scan) => scan,
             Err(error) => {

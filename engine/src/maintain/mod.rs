@@ -134,8 +134,9 @@ async fn keep_sealed<B: Backend>(core: Rc<Core<B>>) {
 
 /// Enforces retention, drops dead segments, merges and compacts.
 async fn tidy<B: Backend>(core: Rc<Core<B>>) {
+    let mut asked = Vec::new();
     while !core.ends() {
-        if let Err(error) = core.tidy_once().await
+        if let Err(error) = core.tidy_once(&mut asked).await
             && !core.failed("tidying segments", &error)
         {
             break;
@@ -172,8 +173,8 @@ impl<B: Backend> Core<B> {
         }
     }
 
-    async fn tidy_once(self: &Rc<Self>) -> Result<(), MaintainError> {
-        self.enforce_retention();
+    async fn tidy_once(self: &Rc<Self>, asked: &mut Vec<retain::TrimSlot>) -> Result<(), MaintainError> {
+        self.enforce_retention(asked);
         self.drop_dead_segments().await?;
         while let Some(inputs) = self.pick_merge() {
             if self.ends() {

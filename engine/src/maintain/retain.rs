@@ -1,20 +1,25 @@
 //! Retention: what may go, and the segments nobody needs any more.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use thalweg_io::{Backend, Op, OpenMode};
 
-use crate::append::request::{Arrival, ControlRequest, Queued};
+use crate::append::request::{Arrival, ControlError, ControlRequest, Queued};
 use crate::config::Retention;
-use crate::ids::{FileNumber, Offset};
+use crate::ids::{FileNumber, Offset, PartitionId};
 use crate::maintain::MaintainError;
 use crate::maintain::prepare::zero_fill;
 use crate::maintain::seal::is_unread;
 use crate::manifest::{Change, SegmentKind};
 use crate::partitions::RunRef;
 use crate::shard::Core;
+use crate::slot::Slot;
 use crate::wal::control::Control;
 use crate::wal::ring::SpareFile;
+
+/// A trim that retention asked for.
+pub(super) type TrimSlot = Arc<Slot<Result<PartitionId, ControlError>>>;
 
 /// The new log start offset that `retention` allows, by whole runs, oldest first.
 pub(crate) fn retained_start(retention: &Retention, runs: &[RunRef], now_ms: i64) -> Option<Offset> {
@@ -36,8 +41,13 @@ pub(crate) fn retained_start(retention: &Retention, runs: &[RunRef], now_ms: i64
 }
 
 impl<B: Backend> Core<B> {
-    /// Queues trims for partitions whose oldest runs may go.
-    pub(super) fn enforce_retention(&self) {
+    /// Queues trims for partitions whose oldest runs may go. `asked` are the trims of last time:
+    /// while they are on their way nothing is asked for again.
+    pub(super) fn enforce_retention(&self, asked: &mut Vec<TrimSlot>) {
+        asked.retain(|slot| !slot.is_ready());
+        if !asked.is_empty() {
+            return;
+        }
         let now_ms = self.reactor.wall_ms();
         let now = self.reactor.now();
         let mut state = self.state_mut();
@@ -52,7 +62,9 @@ impl<B: Backend> Core<B> {
             .collect();
         for (partition, log_start) in due {
             let control = Control::Trim { partition, log_start };
-            let arrival = Arrival::Control(ControlRequest { control, reply: None });
+            let slot = Arc::new(Slot::new());
+            asked.push(slot.clone());
+            let arrival = Arrival::Control(ControlRequest { control, reply: Some(slot) });
             state.arrival_bytes += arrival.bytes_max();
             state.arrivals.push_back(Queued { arrival, since: now });
         }

@@ -23,6 +23,8 @@ struct Job {
     sequence: WalSequence,
     end: u64,
     joint: u64,
+    /// An earlier attempt to promote it cut its end off: it can't take another life.
+    shortened: bool,
     /// Batches by partition, in ascending order of both.
     partitions: Vec<(PartitionId, Vec<TailEntry>)>,
     /// The first file and group that stay in the WAL.
@@ -93,7 +95,8 @@ impl<B: Backend> Core<B> {
             if promoted { vec![self.promote_file(&job).await?] } else { self.build_segments(&job).await? };
         let (sequence, group) = job.floor;
         let mut changes: Vec<_> = Vec::new();
-        if promoted {
+        let leaves = promoted || job.shortened;
+        if leaves {
             changes.push(Change::WalFileRemoved(job.number));
         }
         changes.extend(built.iter().map(|built| Change::SegmentAdded(built.meta.clone())));
@@ -101,8 +104,11 @@ impl<B: Backend> Core<B> {
         let resolved = self.manifest.lock().await.manifest.joint_resolved.max(job.joint);
         changes.push(Change::JointResolved(resolved));
         self.commit_manifest(changes).await?;
-        self.adopt_sealed(&job, &built, promoted);
-        if !promoted {
+        self.adopt_sealed(&job, &built, leaves);
+        if leaves && !promoted {
+            let _ = self.reactor.run(Op::Remove { path: self.path(job.number) }).await;
+        }
+        if !leaves {
             self.retire_surplus_spare().await?;
         }
         let mut metrics = self.metrics.borrow_mut();
@@ -141,6 +147,7 @@ impl<B: Backend> Core<B> {
             sequence: file.sequence,
             end: file.position,
             joint: file.joint,
+            shortened: file.shortened,
             partitions,
             floor: (next.sequence, next.first_group),
         })
@@ -173,6 +180,10 @@ impl<B: Backend> Core<B> {
                 }
             }
             index.end_run(end, false);
+        }
+        if let Some(file) = self.state_mut().wal.full.front_mut() {
+            debug_assert_eq!(file.number, job.number);
+            file.shortened = true;
         }
         let identity = self.identity(job.number, SegmentKind::Promoted, job.sequence);
         Ok(promote(&self.reactor, &self.governor, job.id, job.end, identity, index).await?)
@@ -213,7 +224,7 @@ impl<B: Backend> Core<B> {
     }
 
     /// The manifest has the new segments: let partitions refer to them.
-    fn adopt_sealed(&self, job: &Job, built: &[Built], promoted: bool) {
+    fn adopt_sealed(&self, job: &Job, built: &[Built], leaves: bool) {
         let mut state = self.state_mut();
         let state = &mut *state;
         state.adopt_segments(built);
@@ -238,7 +249,7 @@ impl<B: Backend> Core<B> {
                 state.lingering.push(id);
             }
         }
-        if promoted {
+        if leaves {
             self.close_later(file.id);
         } else {
             state.wal.spares.push_back(SpareFile { number: file.number, id: file.id });

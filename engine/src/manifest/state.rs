@@ -121,6 +121,12 @@ impl Manifest {
         }
     }
 
+    /// Whether a file belongs to the shard, as WAL file or segment.
+    #[must_use]
+    pub fn knows(&self, file: FileNumber) -> bool {
+        self.wal_files.contains(&file) || self.segments.contains_key(&file)
+    }
+
     /// The whole state as one edit, for a fresh manifest file.
     #[must_use]
     pub fn snapshot(&self) -> Edit {

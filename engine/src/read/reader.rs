@@ -29,6 +29,8 @@ pub struct Reader {
     level: ReadLevel,
     /// Stop at the end instead of waiting.
     to_end: bool,
+    /// The time still looked for: batches before it are not shown.
+    seeking: Option<i64>,
     /// Records before it are not shown: the first batch may begin earlier.
     start: Offset,
     buffered: VecDeque<BatchView>,
@@ -41,12 +43,14 @@ pub struct Reader {
 impl Reader {
     pub(crate) fn new(partition: PartitionId, link: ShardLink, from: From, level: ReadLevel) -> Reader {
         let start = if let From::Offset(offset) = from { offset } else { Offset(0) };
+        let seeking = if let From::Timestamp(wanted) = from { Some(wanted) } else { None };
         Reader {
             partition,
             link,
             from,
             level,
             to_end: false,
+            seeking,
             start,
             buffered: VecDeque::new(),
             pending: None,
@@ -127,25 +131,33 @@ impl Reader {
 
     fn take(&mut self, fetched: Fetched) {
         self.at_end = fetched.batches.is_empty() && fetched.next >= fetched.end;
-        if let (From::Timestamp(wanted), Some(first)) = (self.from, fetched.batches.first()) {
-            self.start = first_at(first, wanted).unwrap_or(first.end_offset());
+        let mut batches = fetched.batches;
+        if !matches!(self.from, From::Offset(_)) {
+            self.start = self.start.max(fetched.log_start);
         }
-        let looking = matches!(self.from, From::Timestamp(_)) && fetched.batches.is_empty();
-        if !(looking && self.at_end) {
-            self.start =
-                self.start.max(if self.from == From::Earliest { fetched.log_start } else { self.start });
+        if let Some(wanted) = self.seeking {
+            // The latest record of a batch may be one that was trimmed.
+            let first = batches.iter().position(|batch| first_at(batch, wanted, self.start).is_some());
+            batches.drain(..first.unwrap_or(batches.len()));
+            if let Some(offset) = batches.first().and_then(|batch| first_at(batch, wanted, self.start)) {
+                (self.start, self.seeking) = (offset, None);
+            }
+        }
+        // A time that is still ahead is looked for anew when there is more.
+        if !(self.at_end && matches!(self.from, From::Timestamp(_))) {
             self.from = From::Offset(fetched.next);
         }
-        self.buffered.extend(fetched.batches);
+        self.buffered.extend(batches);
         if !self.at_end && !self.buffered.is_empty() {
             self.send();
         }
     }
 }
 
-/// Offset of the first record of `batch` with this timestamp or a later one.
-fn first_at(batch: &BatchView, wanted: i64) -> Option<Offset> {
-    let found = batch.records().flatten().find(|record| record.timestamp_ms >= wanted);
+/// Offset of the first record of `batch`, at or behind `start`, with this timestamp or a later one.
+fn first_at(batch: &BatchView, wanted: i64, start: Offset) -> Option<Offset> {
+    let mut records = batch.records().flatten();
+    let found = records.find(|record| record.offset >= start && record.timestamp_ms >= wanted);
     found.map(|record| record.offset)
 }
 

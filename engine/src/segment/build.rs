@@ -330,6 +330,8 @@ pub(crate) async fn promote<B: Backend>(
     let mut trailer = identity.trailer(end, batch_bytes);
     let footer = encode_footer(&index.footer, &mut trailer);
     write_pieces(reactor, governor, file, end, &footer).await?;
+    // A WAL file that is shorter than it was made has a whole trailer at its end, or is damaged.
+    reactor.run(Op::Sync { file }).await?;
     reactor.run(Op::Truncate { file, len: trailer.file_bytes() }).await?;
     reactor.run(Op::Sync { file }).await?;
     let checked = check(reactor, governor, file, &trailer).await;

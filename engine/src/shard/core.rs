@@ -80,8 +80,7 @@ impl<B: Backend> Core<B> {
         let committed = pair.file.commit(&mut pair.manifest, all).await;
         if committed.is_ok() {
             self.revision.set(pair.manifest.revision);
-        }
-        if committed.is_err() {
+        } else {
             let mut state = self.state_mut();
             let newer = std::mem::replace(&mut state.catalog, catalog);
             state.catalog.extend(newer);

@@ -1,6 +1,7 @@
 //! Opening a shard: what was durable comes back, what never was acknowledged may go, and damage to
 //! what was is refused.
 
+use std::cell::Cell;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -18,13 +19,13 @@ use crate::segment::files::SegmentFiles;
 use crate::segment::{SegmentReader, read_trailer};
 use crate::shard::Core;
 use crate::shard::core::{ManifestPair, file_number, file_path};
-use crate::shard::replay::Found;
+use crate::shard::replay::{Found, check_revision};
 use crate::shard::state::State;
 use crate::shard::turn::Shard;
 use crate::superblock::Superblock;
 use crate::wal::control::Control;
 use crate::wal::decide::{Decision, TailState, decide};
-use crate::wal::scan::{Scan, WalIdentity, scan};
+use crate::wal::scan::{Scan, WalIdentity, scan, strays};
 
 /// Bounds on the files a ring may grow to.
 const WAL_FILES_RANGE: (u64, u64) = (3, 64);
@@ -129,8 +130,11 @@ impl<B: Backend> Recovering<B> {
         };
         let outside = GroupNumber(loaded.manifest.floor_group.0.saturating_sub(1));
         let files = loaded.manifest.wal_files.iter().copied();
-        let scanned = scan(reactor, &place.dir, files, &identity, outside, OpenMode::ReadWrite).await;
-        let scan = scanned.map_err(|source| RecoverError::Io { path: place.dir.clone(), source })?;
+        let io = |source| RecoverError::Io { path: place.dir.clone(), source };
+        let known = |file| loaded.manifest.knows(file);
+        let strays = strays(reactor, &place.dir, known).await.map_err(io)?;
+        let mode = OpenMode::ReadWrite;
+        let scan = scan(reactor, &place.dir, files, &strays, &identity, outside, mode).await.map_err(io)?;
         let decision = decide(&scan.tail);
         if let Decision::Refuse(reason) = &decision {
             return Err(RecoverError::Damaged {
@@ -139,6 +143,7 @@ impl<B: Backend> Recovering<B> {
                 reason: reason.clone(),
             });
         }
+        check_revision(&place, &loaded, &scan)?;
         Ok(Recovering { place, reactor: reactor.clone(), config, loaded, scan, decision, footers })
     }
 
@@ -182,14 +187,15 @@ impl<B: Backend> Recovering<B> {
             self.decision = Decision::Cut { fresh_file: true };
         }
         let io = |source| RecoverError::Io { path: self.place.dir.clone(), source };
+        let (mut state, groups) = self.found().replay(region)?;
+        self.found().check_coverage(&state)?;
+        // Nothing was changed so far; from here on nothing can be refused.
         self.tidy_directory().await.map_err(io)?;
         let dropped = self.describe_dropped(cut);
         if let Some(dropped) = &dropped {
             tracing::warn!(shard = self.place.shard.0, dropped, "dropped an unfinished write");
             self.quarantine().await.map_err(io)?;
         }
-        let (mut state, groups) = self.found().replay(region)?;
-        self.found().check_coverage(&state)?;
         let manifest_file = {
             let directory = self.place.superblock.directory;
             ManifestFile::resume(&self.reactor, &self.place.dir, self.place.shard, directory, &self.loaded)
@@ -204,6 +210,7 @@ impl<B: Backend> Recovering<B> {
             partitions: state.partitions.len() as u64,
             dropped,
         };
+        let marked = self.scan.groups.last().is_none_or(|group| group.header.is_marker());
         let fresh = self.decision == Decision::Cut { fresh_file: true };
         if fresh && let Some(active) = state.wal.active.take() {
             state.wal.full.push_back(active);
@@ -212,9 +219,19 @@ impl<B: Backend> Recovering<B> {
         if core.state().wal.active.is_none() {
             start_file(&core).await?;
         }
+        let mut shard = Shard::new(core.clone());
+        // The last group may have been acknowledged: from now on that can be proved.
+        shard.witnessed = marked;
+        if fresh {
+            let recorded = shard.record_cut().await;
+            // Other shards rely on the cut of a joint append; else a later opening cuts again.
+            if cut.is_some() {
+                recorded.map_err(|source| RecoverError::Io { path: core.dir.clone(), source })?;
+            }
+        }
         core.start_maintenance();
         tracing::info!(?report, "shard open");
-        Ok((Shard::new(core), report))
+        Ok((shard, report))
     }
 
     /// Removes what an earlier life left half made; moves what nobody knows out of the way.
@@ -223,9 +240,7 @@ impl<B: Backend> Recovering<B> {
         let mut moved = false;
         for entry in self.reactor.list(&self.place.dir).await? {
             let path = self.place.dir.join(&entry.name);
-            let known = file_number(&entry.name).is_none_or(|number| {
-                manifest.wal_files.contains(&number) || manifest.segments.contains_key(&number)
-            });
+            let known = file_number(&entry.name).is_none_or(|number| manifest.knows(number));
             if entry.name.ends_with(".tmp") {
                 self.reactor.run(Op::Remove { path }).await?;
             } else if !known {
@@ -318,6 +333,7 @@ impl<B: Backend> Recovering<B> {
         let (least, most) = WAL_FILES_RANGE;
         let governor = Governor::new(reactor.clone(), config.segment.background_bytes_per_s);
         let files_max = config.read.open_files_max as usize;
+        let revision = loaded.manifest.revision;
         Rc::new(Core {
             shard: place.shard,
             shards: place.superblock.shards,
@@ -330,6 +346,7 @@ impl<B: Backend> Recovering<B> {
             files: SegmentFiles::new(reactor.clone(), files_max),
             metrics: Metrics::default().into(),
             maintain: event_listener::Event::new(),
+            revision: Cell::new(revision),
             wal_files_max: files.clamp(least, most) as usize,
             maintenance_tasks: 0.into(),
             config,

@@ -8,14 +8,14 @@ use thalweg_io::{BLOCK, Region};
 
 use crate::cache::TailCache;
 use crate::ids::{FileNumber, GroupNumber, Offset, PartitionId, WalSequence};
-use crate::manifest::{Change, Loaded};
+use crate::manifest::{Change, Loaded, manifest_name};
 use crate::partitions::{Partitions, RunRef, TailEntry};
 use crate::shard::core::file_path;
 use crate::shard::recover::{RecoverError, ShardPlace};
 use crate::shard::state::{SegmentState, State};
 use crate::wal::control::Control;
 use crate::wal::ring::{SpareFile, WalFile, WalRing};
-use crate::wal::scan::{FoundGroup, Life, Scan};
+use crate::wal::scan::{FoundGroup, Life, Scan, Witnessed};
 
 /// What a shard's files say, all of it read.
 pub(crate) struct Found<'a> {
@@ -35,12 +35,36 @@ pub(crate) fn check_files(
     scan: &Scan,
     footers: &[(FileNumber, Vec<crate::segment::Run>)],
 ) -> Result<u64, RecoverError> {
+    check_revision(place, loaded, scan)?;
     let found = Found { place, loaded, scan, footers };
     let region =
         Region::new(BLOCK, 1).map_err(|source| RecoverError::Io { path: place.dir.clone(), source })?;
     let (state, _) = found.replay(region)?;
     found.check_coverage(&state)?;
     Ok(state.partitions.len() as u64)
+}
+
+/// Checks that the manifest lost none of its last edits: groups say which they were written under.
+///
+/// # Errors
+/// [`RecoverError::Damaged`].
+pub(crate) fn check_revision(place: &ShardPlace, loaded: &Loaded, scan: &Scan) -> Result<(), RecoverError> {
+    let known = loaded.manifest.revision;
+    if let Some(witnessed) = scan.revision
+        && witnessed.revision > known
+    {
+        let Witnessed { revision, said_by, file, position } = witnessed;
+        return Err(RecoverError::Damaged {
+            path: place.dir.join(manifest_name(loaded.generation)),
+            position: loaded.end,
+            reason: format!(
+                "ends at revision {known}, but group {said_by} (file {:016x}, byte {position}) was written \
+                 under revision {revision}",
+                file.0
+            ),
+        });
+    }
+    Ok(())
 }
 
 impl Found<'_> {
@@ -130,6 +154,9 @@ impl Found<'_> {
             entry.0 = group.end;
         }
         for (index, found) in self.scan.files.iter().enumerate() {
+            if !self.loaded.manifest.wal_files.contains(&found.number) {
+                continue; // a torn write to a file that has left the ring since
+            }
             let header = match &found.life {
                 Life::Live(header) => *header,
                 // A torn first write of a life: nothing in it counts, the file is free.
@@ -150,6 +177,7 @@ impl Found<'_> {
                 joint: 0,
                 since_ms,
                 batch_bytes: 0,
+                shortened: found.len < state.wal.file_bytes,
             };
             if let Some(before) = state.wal.active.replace(file) {
                 state.wal.full.push_back(before);

@@ -31,6 +31,8 @@ pub(crate) struct Shard<B: Backend> {
     pub(crate) last_durable: Nanos,
     /// Whether the last group is an idle marker, so that all before it is provably durable.
     pub(crate) witnessed: bool,
+    /// Whether a group waits for a WAL file, and maintenance has been told.
+    pub(crate) starved: bool,
     /// Kept to be used again.
     pub(crate) assigned: Vec<Assigned>,
     pub(crate) formed_pool: Vec<Formed>,
@@ -45,6 +47,7 @@ impl<B: Backend> Shard<B> {
             durable: VecDeque::new(),
             last_durable,
             witnessed: true,
+            starved: false,
             assigned: Vec::new(),
             formed_pool: Vec::new(),
         }

@@ -32,6 +32,8 @@ pub(crate) struct WalFile {
     pub since_ms: i64,
     /// Bytes of batches in it.
     pub batch_bytes: u64,
+    /// Whether its end was cut off to promote it.
+    pub shortened: bool,
 }
 
 /// Where the WAL of a shard stands.
@@ -75,6 +77,7 @@ impl WalRing {
             joint: 0,
             since_ms: now_ms,
             batch_bytes: 0,
+            shortened: false,
         });
         self.next_sequence = WalSequence(self.next_sequence.0 + 1);
         true

@@ -9,7 +9,8 @@ use thalweg_io::{AlignedBuf, BLOCK, Backend, FileId, Op, OpenMode, Reactor};
 use crate::append::group::Placed;
 use crate::ids::{FileNumber, GroupNumber, ShardId, WalPosition, WalSequence};
 use crate::record::BatchKind;
-use crate::shard::core::file_path;
+use crate::segment::{TRAILER_BYTES, Trailer};
+use crate::shard::core::{file_number, file_path};
 use crate::wal::control::Control;
 use crate::wal::decide::{Proof, Tail, TailState};
 use crate::wal::file_header::FileHeader;
@@ -44,6 +45,11 @@ pub struct FoundFile {
     pub len: u64,
     /// What it is.
     pub life: Life,
+    /// Where a segment's footer starts, if the file ends with one: it was being promoted.
+    pub footer: Option<u64>,
+    /// Why what the file holds is not all it held: it is shorter than it was made, or a spare file
+    /// can't be read.
+    pub flaw: Option<String>,
 }
 
 /// The present life of a WAL file.
@@ -53,7 +59,8 @@ pub enum Life {
     Spare,
     /// In use.
     Live(FileHeader),
-    /// Its header is damaged, and its first group says which life it is: header rebuilt from there.
+    /// Its header is damaged or was never written, and a group says which life it is: header
+    /// rebuilt from there.
     Headless(FileHeader),
 }
 
@@ -94,6 +101,21 @@ pub struct Scan {
     pub bytes: u64,
     /// The largest sequence seen anywhere.
     pub last_sequence: WalSequence,
+    /// The largest revision of the manifest that a group was written under, and where that group is.
+    pub revision: Option<Witnessed>,
+}
+
+/// A group's word for the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witnessed {
+    /// The manifest had this revision at least.
+    pub revision: u64,
+    /// The group that says so.
+    pub said_by: GroupNumber,
+    /// Where that group starts.
+    pub file: FileNumber,
+    /// Byte in that file.
+    pub position: u64,
 }
 
 impl Scan {
@@ -106,7 +128,21 @@ impl Scan {
     }
 }
 
-/// Opens the files of the ring and reads their groups.
+/// Files in `dir` with the name of a shard's file that `known` does not have.
+///
+/// # Errors
+/// The host's.
+pub async fn strays<B: Backend>(
+    reactor: &Reactor<B>,
+    dir: &Path,
+    known: impl Fn(FileNumber) -> bool,
+) -> io::Result<Vec<FileNumber>> {
+    let entries = reactor.list(dir).await?;
+    Ok(entries.iter().filter_map(|entry| file_number(&entry.name)).filter(|file| !known(*file)).collect())
+}
+
+/// Opens the files of the ring and reads their groups. `strays` are files that the manifest does
+/// not name: those among them that are WAL files in use are read too, for what they prove.
 ///
 /// # Errors
 /// The host's, for a file that the manifest names and that can't be opened; with the path in it.
@@ -114,12 +150,13 @@ pub async fn scan<B: Backend>(
     reactor: &Reactor<B>,
     dir: &Path,
     files: impl Iterator<Item = FileNumber>,
+    strays: &[FileNumber],
     identity: &WalIdentity,
     outside_durable: GroupNumber,
     mode: OpenMode,
 ) -> io::Result<Scan> {
     let mut found = Vec::new();
-    for number in files {
+    for number in files.chain(strays.iter().copied()) {
         let path = file_path(dir, number);
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let (id, len) = reactor.open(&path, mode).await.map_err(named)?;
@@ -127,8 +164,15 @@ pub async fn scan<B: Backend>(
             // After a failed sync the kernel may hold what the disk does not: ask the disk first.
             reactor.run(Op::Sync { file: id }).await.map_err(named)?;
         }
-        let life = read_life(reactor, id, len, identity).await;
-        found.push(FoundFile { number, id, len, life });
+        let (life, unreadable) = read_life(reactor, id, len, identity).await;
+        if life == Life::Spare && strays.contains(&number) {
+            reactor.run(Op::Close { file: id }).await.map_err(named)?;
+            continue;
+        }
+        let footer = read_footer_position(reactor, id, len, number, identity).await;
+        let short = len < identity.file_bytes && footer.is_none();
+        let short = short.then(|| format!("the file has {len} of {} B", identity.file_bytes));
+        found.push(FoundFile { number, id, len, life, footer, flaw: short.or(unreadable) });
     }
     // Live files by sequence, spare ones behind.
     found.sort_by_key(|file| file.life.header().map_or(u64::MAX, |header| header.sequence.0));
@@ -143,6 +187,7 @@ pub async fn scan<B: Backend>(
             .collect(),
         missing: None,
         later: None,
+        revision: None,
         bytes: 0,
     };
     let live: Vec<_> = found.iter().enumerate().filter(|(_, file)| file.life != Life::Spare).collect();
@@ -155,6 +200,11 @@ pub async fn scan<B: Backend>(
         // A later life may start at a group that this file has too: the log was cut there.
         let limit = later.min();
         walk.file(reactor, *index, file, header, limit).await;
+    }
+    let spare = found.iter().filter(|file| file.life == Life::Spare);
+    if let Some((number, flaw)) = spare.filter_map(|file| Some((file.number, file.flaw.clone()?))).next() {
+        // What was in the part that is gone is not known.
+        walk.missing = Some((number, 0, TailState::Unreadable(flaw)));
     }
     let last_sequence =
         found.iter().filter_map(|file| file.life.header()).map(|header| header.sequence).max();
@@ -170,37 +220,59 @@ pub async fn scan<B: Backend>(
         tail,
         bytes: walk.bytes,
         last_sequence: last_sequence.unwrap_or_default(),
+        revision: walk.revision,
     })
 }
 
-async fn read_life<B: Backend>(reactor: &Reactor<B>, id: FileId, len: u64, identity: &WalIdentity) -> Life {
-    if len < 2 * BLOCK as u64 {
-        return Life::Spare;
+/// The life of a file; for a spare one, why it may be more than that.
+async fn read_life<B: Backend>(
+    reactor: &Reactor<B>,
+    id: FileId,
+    len: u64,
+    identity: &WalIdentity,
+) -> (Life, Option<String>) {
+    let (buf, read) = reactor.read(id, 0, AlignedBuf::zeroed(BLOCK)).await;
+    if read.is_ok_and(|read| read == BLOCK)
+        && let Ok(header) = FileHeader::read(&buf)
+        && header.shard == identity.shard
+        && header.directory == identity.directory
+        && header.sequence >= identity.floor
+    {
+        return (Life::Live(header), None);
     }
-    let (buf, read) = reactor.read(id, 0, AlignedBuf::zeroed(2 * BLOCK)).await;
-    let ours = |header: &FileHeader| {
-        header.shard == identity.shard
-            && header.directory == identity.directory
-            && header.sequence >= identity.floor
-    };
-    if read.is_ok_and(|read| read == 2 * BLOCK) {
-        if let Ok(header) = FileHeader::read(&buf) {
-            return if ours(&header) { Life::Live(header) } else { Life::Spare };
+    // No header of a life that counts. If groups of one are there all the same, it got lost: the
+    // groups behind the first were written when it was durable.
+    let mut at = BLOCK as u64;
+    let mut flaw = None;
+    while at < len {
+        let want = (READ_BYTES as u64).min(len - at) as usize / BLOCK * BLOCK;
+        if want == 0 {
+            break;
         }
-        return headless(&buf[BLOCK..], identity)
-            .filter(|header| ours(header))
-            .map_or(Life::Spare, Life::Headless);
+        let (buf, read) = reactor.read(id, at, AlignedBuf::zeroed(want)).await;
+        let read = read.unwrap_or_else(|error| {
+            flaw.get_or_insert_with(|| format!("byte {at}: {error}"));
+            0
+        });
+        let read = read.min(want);
+        for (index, block) in buf[..read].chunks_exact(BLOCK).enumerate() {
+            if let Some(header) = headless(block, at + (index * BLOCK) as u64, identity) {
+                return (Life::Headless(header), None);
+            }
+        }
+        at += want as u64;
     }
-    // The first two blocks by themselves: one of them may be readable.
-    let (buf, read) = reactor.read(id, BLOCK as u64, AlignedBuf::zeroed(BLOCK)).await;
-    let header = if read.is_ok() { headless(&buf, identity) } else { None };
-    header.filter(|header| ours(header)).map_or(Life::Spare, Life::Headless)
+    (Life::Spare, flaw)
 }
 
-/// Rebuilds a file's header from its first group, which carries the salt itself.
-fn headless(block: &[u8], identity: &WalIdentity) -> Option<FileHeader> {
+/// Rebuilds a file's header from a group, which carries the salt itself.
+fn headless(block: &[u8], position: u64, identity: &WalIdentity) -> Option<FileHeader> {
     let group = GroupHeader::read(block).ok()?;
-    (group.position == BLOCK as u64 && group.shard == identity.shard).then_some(FileHeader {
+    let ours = group.position == position
+        && group.shard == identity.shard
+        && group.directory == identity.directory as u64
+        && group.sequence >= identity.floor;
+    ours.then_some(FileHeader {
         shard: identity.shard,
         sequence: group.sequence,
         salt: group.salt,
@@ -210,6 +282,24 @@ fn headless(block: &[u8], identity: &WalIdentity) -> Option<FileHeader> {
         started_ms: group.written_ms,
         file_bytes: identity.file_bytes,
     })
+}
+
+/// Where the footer starts of a file that ends as a segment.
+async fn read_footer_position<B: Backend>(
+    reactor: &Reactor<B>,
+    id: FileId,
+    len: u64,
+    number: FileNumber,
+    identity: &WalIdentity,
+) -> Option<u64> {
+    if len == identity.file_bytes || len < BLOCK as u64 || !len.is_multiple_of(BLOCK as u64) {
+        return None;
+    }
+    let (buf, read) = reactor.read(id, len - BLOCK as u64, AlignedBuf::zeroed(BLOCK)).await;
+    read.ok().filter(|read| *read == BLOCK)?;
+    let trailer = Trailer::read(&buf[BLOCK - TRAILER_BYTES..]).ok()?;
+    let ours = trailer.file == number && trailer.directory == identity.directory && trailer.file_bytes() == len;
+    ours.then_some(trailer.footer_position)
 }
 
 struct Walk<'a> {
@@ -223,6 +313,7 @@ struct Walk<'a> {
     missing: Option<(FileNumber, u64, TailState)>,
     /// The strongest proof behind it.
     later: Option<Proof>,
+    revision: Option<Witnessed>,
     bytes: u64,
 }
 
@@ -262,15 +353,19 @@ impl Walk<'_> {
                 Ok(group) => {
                     at = group.end as usize;
                     previous = group.header.crc;
+                    self.witness(&group.header, file.number);
                     self.expected = self.expected.next();
                     self.groups.push(group);
                 }
                 Err(why) => {
                     let state = match &unreadable {
-                        Some((from, error)) if *from < at as u64 + READ_BYTES as u64 => {
-                            TailState::Unreadable(format!("byte {from}: {error}"))
+                        Some((from, error)) => TailState::Unreadable(format!("byte {from}: {error}")),
+                        None if file.flaw.is_some() => {
+                            TailState::Unreadable(file.flaw.clone().unwrap_or_default())
                         }
-                        _ => why,
+                        // A footer that was written behind the last group: the file is full.
+                        None if file.footer == Some(at as u64) => TailState::Untouched,
+                        None => why,
                     };
                     self.missing = Some((file.number, at as u64, state));
                     self.look_for_proofs(file, header, &bytes, at);
@@ -279,11 +374,6 @@ impl Walk<'_> {
             }
         }
         self.previous = Some(previous);
-        // A file that follows at just this group says that the log went on there.
-        if limit == Some(self.expected) && !matches!(self.missing, Some((_, _, TailState::Unreadable(_)))) {
-            self.missing = None;
-            self.later = None;
-        }
     }
 
     /// The group at `at`, if it is whole and the one that belongs there.
@@ -347,6 +437,11 @@ impl Walk<'_> {
     /// Looks at every block behind a missing group for headers of this life: each says how far the
     /// log was durable when it was written.
     fn look_for_proofs(&mut self, file: &FoundFile, header: &FileHeader, bytes: &[u8], from: usize) {
+        if header.first_group > self.expected {
+            // A file is begun when every group before its first is durable.
+            let durable = GroupNumber(header.first_group.0 - 1);
+            self.prove(Proof { durable, said_by: header.first_group, file: file.number, position: 0 });
+        }
         let from = from.next_multiple_of(BLOCK);
         for at in (from..bytes.len().saturating_sub(BLOCK - 1)).step_by(BLOCK) {
             let Ok(group) = GroupHeader::read(&bytes[at..at + BLOCK]) else { continue };
@@ -358,15 +453,26 @@ impl Walk<'_> {
             if !ours || group.number <= self.expected && group.durable < self.expected {
                 continue;
             }
-            let proof = Proof {
+            self.witness(&group, file.number);
+            self.prove(Proof {
                 durable: group.durable,
                 said_by: group.number,
                 file: file.number,
                 position: at as u64,
-            };
-            if self.later.is_none_or(|known| proof.durable > known.durable) {
-                self.later = Some(proof);
-            }
+            });
+        }
+    }
+
+    fn prove(&mut self, proof: Proof) {
+        if self.later.is_none_or(|known| proof.durable > known.durable) {
+            self.later = Some(proof);
+        }
+    }
+
+    fn witness(&mut self, group: &GroupHeader, file: FileNumber) {
+        let GroupHeader { revision, number: said_by, position, .. } = *group;
+        if self.revision.is_none_or(|known| revision > known.revision) {
+            self.revision = Some(Witnessed { revision, said_by, file, position });
         }
     }
 }

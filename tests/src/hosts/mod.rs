@@ -62,16 +62,16 @@ fn collect(path: &Path, prefix: &str, found: &mut Vec<(String, u64)>) {
     }
 }
 
-/// Settings under which a few hundred KiB fill WAL files, make segments and merge them.
+/// Settings under which a MiB or two fill WAL files, make segments and merge them.
 #[must_use]
 pub fn small() -> Config {
     let mut config = Config::new("data");
-    config.wal.file_bytes = 128 << 10;
-    config.group.bytes_max = 16 << 10;
-    config.limits.batch_bytes_max = 16 << 10;
+    config.wal.file_bytes = 512 << 10;
+    config.group.bytes_max = 32 << 10;
+    config.limits.batch_bytes_max = 32 << 10;
     config.limits.queue_bytes_max = 1 << 20;
-    config.cache.bytes = 256 << 10;
-    config.segment.own_bytes_min = 48 << 10;
+    config.cache.bytes = 1 << 20;
+    config.segment.own_bytes_min = 96 << 10;
     config.segment.check_interval_ms = 20;
     config.segment.merge_fan_in = 4;
     config.threads.pin = false;

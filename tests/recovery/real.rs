@@ -1,0 +1,110 @@
+//! What needs a real directory: several shards, the lock.
+
+use std::path::{Path, PathBuf};
+
+use thalweg::record::BatchKind;
+use thalweg::wal::control::Control;
+use thalweg::wal::file_header::FileHeader;
+use thalweg::wal::group::{GROUP_HEADER_BYTES, GroupHeader, check_batches};
+use thalweg::{Batch, Config, Engine, From, OpenError, Partition, PartitionConfig, Record};
+use thalweg_io::BLOCK;
+
+fn config(dir: &Path, shards: u16) -> Config {
+    let mut config = Config::new(dir);
+    config.shards = Some(shards);
+    config.threads.pin = false;
+    config.wal.file_bytes = 2 << 20;
+    config.group.bytes_max = 64 << 10;
+    config.limits.batch_bytes_max = 64 << 10;
+    config.cache.bytes = 2 << 20;
+    config
+}
+
+fn values(partition: &Partition) -> Vec<String> {
+    let records = partition.read(From::Earliest).to_end().records();
+    records.map(|record| String::from_utf8(record.unwrap().1.value.unwrap().to_vec()).unwrap()).collect()
+}
+
+/// Where a shard's groups with a part of a joint append start, by file.
+fn joint_groups(shard: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(shard).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(bytes) = std::fs::read(&path) else { continue };
+        if FileHeader::read(&bytes).is_err() {
+            continue;
+        }
+        let mut at = BLOCK;
+        while let Some(Ok(group)) = bytes.get(at..).map(GroupHeader::read) {
+            let mut joint = false;
+            check_batches(&group, &bytes[at..], |position, batch| {
+                let batch_bytes = &bytes[at + position..];
+                joint |= batch.kind == BatchKind::Control
+                    && matches!(Control::decode(batch, batch_bytes), Ok(Control::Joint { .. }));
+            })
+            .unwrap();
+            assert!(group.len as usize >= GROUP_HEADER_BYTES);
+            if joint {
+                found.push((path.clone(), at as u64));
+            }
+            at += (group.len as usize).next_multiple_of(BLOCK);
+        }
+    }
+    found
+}
+
+fn zero_from(path: &Path, at: u64) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at as usize..].fill(0);
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_joint_append_whose_other_half_is_lost_is_cut_everywhere_and_stays_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path(), 2)).unwrap();
+    let left = engine.create("left", PartitionConfig::default()).unwrap();
+    let right = engine.create("right", PartitionConfig::default()).unwrap();
+    left.append("alone").wait().unwrap();
+    right.append("alone").wait().unwrap();
+    let both = vec![
+        (left.clone(), Batch::from(Record::new("joint"))),
+        (right.clone(), Batch::from(Record::new("joint"))),
+    ];
+    assert_eq!(engine.append_atomic(both).wait().unwrap().len(), 2);
+    left.append("behind").wait().unwrap();
+    engine.close();
+
+    let shard = (0..2).map(|shard| dir.path().join(format!("shard-{shard}")));
+    let parts: Vec<_> = shard.map(|shard| joint_groups(&shard)).collect();
+    assert!(parts.iter().all(|groups| groups.len() == 1), "{parts:?}");
+    // As if the write of one half, and all behind it, had never happened.
+    let (path, at) = &parts[1][0];
+    zero_from(path, *at);
+
+    let engine = Engine::open(config(dir.path(), 2)).unwrap();
+    let (left, right) = (engine.partition("left").unwrap(), engine.partition("right").unwrap());
+    assert_eq!((values(&left), values(&right)), (vec!["alone".to_owned()], vec!["alone".to_owned()]));
+    let at = left.append("anew").wait().unwrap();
+    assert_eq!(at.base_offset.0, 1);
+    engine.close();
+
+    for _ in 0..2 {
+        let engine = Engine::open(config(dir.path(), 2)).unwrap();
+        let (left, right) = (engine.partition("left").unwrap(), engine.partition("right").unwrap());
+        let want = vec!["alone".to_owned(), "anew".to_owned()];
+        assert_eq!((values(&left), values(&right)), (want, vec!["alone".to_owned()]));
+        engine.close();
+    }
+}
+
+#[test]
+fn a_directory_in_use_is_refused_and_the_owner_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path(), 1)).unwrap();
+    let error = Engine::open(config(dir.path(), 1)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, OpenError::Lock(_)), "{error}");
+    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+    engine.close();
+    Engine::open(config(dir.path(), 1)).unwrap().close();
+}
