@@ -92,10 +92,10 @@ impl IndexEntry {
 /// | 0..4   | `partition`     | partition id                                     |
 /// | 4..8   | `entry_count`   | entries of the run                               |
 /// | 8..12  | `first_entry`   | index of its first entry                         |
-/// | 12..16 | `flags`         | 1: compacted by key, so offsets may be missing   |
+/// | 12..16 | `flags`         | 1: compacted or repaired: offsets may be missing |
 /// | 16..24 | `base_offset`   | first offset the run covers                      |
 /// | 24..32 | `end_offset`    | offset after the last one it covers              |
-/// | 32..40 | `min_timestamp` | ms                                               |
+/// | 32..40 | `min_timestamp` | smallest base timestamp of its batches, ms       |
 /// | 40..48 | `max_timestamp` | ms                                               |
 /// | 48..56 | `bytes`         | bytes of its batches                             |
 /// | 56..64 | `records`       | records in its batches                           |

@@ -10,7 +10,8 @@
 //! | nothing was ever written behind `f - 1` | the log ends before `f`                      |
 //! | a later header says `durable ≥ f`       | refuse: `f` was acknowledged                 |
 //! | an outside record says `durable ≥ f`    | refuse: `f` was acknowledged                 |
-//! | the disk cannot read the place          | refuse: unreadable is no proof of a tear     |
+//! | the disk cannot read the place, or the  | refuse: what is not there proves no tear     |
+//! | file is shorter than it was made        |                                              |
 //! | whole groups of this life behind it     | cut from `f` on, and go on in a fresh file   |
 //! | otherwise                               | cut from `f` on, and write `f` anew in place |
 //!
@@ -43,7 +44,7 @@ pub enum TailState {
     Untouched,
     /// Something was written here, and it is not whole.
     Broken(String),
-    /// The disk refuses to read it.
+    /// The disk refuses to read it, or a part of the file is gone.
     Unreadable(String),
 }
 
