@@ -17,7 +17,8 @@ use crate::verify::DAMAGED_EXIT_CODE;
 /// Arguments of `thalweg repair`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 nothing needs repair or all of it was done, 1 something needs repair (--dry-run), 2 it could not be repaired."
+    after_help = "Exit codes: 0 nothing needs repair, or it is done; 1 something needs repair (--dry-run); \
+                  2 it could not be repaired."
 )]
 pub(crate) struct RepairArgs {
     /// Only say what would be done

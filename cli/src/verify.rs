@@ -54,7 +54,8 @@ fn print(out: &mut Out, report: &VerifyReport) -> io::Result<()> {
     let VerifyReport { files, segments, groups, batches, partitions, .. } = report;
     let bytes = ByteSize(report.bytes).display().iec();
     out.line(format_args!(
-        "read {files} files, {bytes}: {partitions} partitions, {segments} segments, {groups} groups, {batches} batches"
+        "read {files} files, {bytes}: \
+         {partitions} partitions, {segments} segments, {groups} groups, {batches} batches"
     ))?;
     for Damage { path, position, reason } in &report.unfinished {
         let path = path.display();

@@ -320,7 +320,9 @@ impl Config {
     #[must_use]
     pub(crate) fn chunk_bytes(&self) -> u64 {
         let group = u64::from(self.limits.batch_bytes_max.max(self.group.bytes_max)) + GROUP_OVERHEAD;
-        let small = (self.cache.bytes / 32).next_multiple_of(BLOCK as u64).min(4 << 20);
+        // A larger chunk than a file would never be filled.
+        let file = self.wal.file_bytes.saturating_sub(crate::append::persist::CONTROL_RESERVE) / 2;
+        let small = (self.cache.bytes / 32).min(4 << 20).min(file) / BLOCK as u64 * BLOCK as u64;
         group.next_multiple_of(BLOCK as u64).max(small)
     }
 

@@ -75,6 +75,11 @@ impl Partition {
 
     /// Appends a record or a batch. The ticket resolves when it is on the disk.
     ///
+    /// Appends of one thread keep their order as long as the queue has room. One that finds it full
+    /// is sent when its ticket is polled or waited for, so a later one may overtake it: keep fewer
+    /// than `limits.queue_requests_max` in flight, or use [`append_if`](Self::append_if) or
+    /// [`try_append`](Self::try_append) where the order matters.
+    ///
     /// # Errors
     /// The ticket's: see [`AppendError`].
     pub fn append(&self, batch: impl Into<Batch>) -> Ticket<AppendResult> {

@@ -58,6 +58,8 @@ pub(crate) struct Partition {
     pub touched: WalSequence,
     /// Largest timestamp ever, for retention of an idle partition.
     pub compacted_to: Offset,
+    /// Its deletion is on the way to the disk: it takes nothing new, and is kept until then.
+    pub deleting: bool,
 }
 
 impl Partition {
@@ -72,6 +74,7 @@ impl Partition {
             runs: Vec::new(),
             touched: WalSequence(0),
             compacted_to: Offset(0),
+            deleting: false,
         }
     }
 
@@ -116,6 +119,11 @@ impl Partitions {
 
     pub(crate) fn get_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
         self.by_id.get_mut(&id)
+    }
+
+    /// The partition, if it takes appends and changes.
+    pub(crate) fn get_open(&self, id: PartitionId) -> Option<&Partition> {
+        self.get(id).filter(|partition| !partition.deleting)
     }
 
     pub(crate) fn len(&self) -> usize {

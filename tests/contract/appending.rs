@@ -9,7 +9,8 @@ pub(crate) async fn a_record_comes_back_as_it_was_appended(mut host: impl Host) 
     let p = host.create("p").await;
     let mut odd = Record::new("").with_key("").with_header("name", "").at_ms(i64::MIN);
     odd.headers.push(Header { name: Bytes::new(), value: None });
-    odd.headers.push(Header { name: Bytes::from_static(b"name"), value: Some(Bytes::from_static(&[0, 255])) });
+    odd.headers
+        .push(Header { name: Bytes::from_static(b"name"), value: Some(Bytes::from_static(&[0, 255])) });
     let records = [
         Record::new("plain").at_ms(1),
         odd,

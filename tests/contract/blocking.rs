@@ -77,8 +77,7 @@ fn a_reader_is_an_iterator_over_batches_and_records() {
     p.append((0..50).map(|n| Record::new(format!("{n}"))).collect::<Vec<_>>()).wait().unwrap();
     let batches: Vec<_> = p.read(From::Offset(Offset(20))).to_end().collect::<Result<_, _>>().unwrap();
     assert_eq!(batches[0].base_offset(), Offset(0), "a batch is whole");
-    let rows: Vec<_> =
-        p.read(From::Offset(Offset(20))).to_end().records().collect::<Result<_, _>>().unwrap();
+    let rows: Vec<_> = p.read(From::Offset(Offset(20))).to_end().records().collect::<Result<_, _>>().unwrap();
     assert_eq!(rows[0].0, Offset(20), "records begin where they were asked for");
     assert_eq!(rows.len(), 30);
     let spun = p.append("spun").spin().unwrap();

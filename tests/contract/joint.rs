@@ -87,7 +87,11 @@ pub(crate) async fn joint_appends_survive_reopening(mut host: impl Host) {
             let places = host.drive(log.append_atomic(each.collect())).await.unwrap();
             assert!(places.iter().all(|at| at.base_offset.0 == (life * 60 + round) * 20));
         }
-        if life % 2 == 0 { host.close().await } else { host.crash().await }
+        if life % 2 == 0 {
+            host.close().await
+        } else {
+            host.crash().await
+        }
         host.open().await;
         for n in 0..4 {
             let p = host.partition(&format!("p{n}"));
@@ -100,13 +104,15 @@ pub(crate) async fn a_joint_append_that_can_not_be_is_refused_whole(mut host: im
     host.open().await;
     let (a, b) = (host.create("a").await, host.create("b").await);
     let log = host.log();
-    let empty = host.drive(log.append_atomic(vec![(a.clone(), batch("a", 1)), (b.clone(), batch("b", 0))])).await;
+    let empty =
+        host.drive(log.append_atomic(vec![(a.clone(), batch("a", 1)), (b.clone(), batch("b", 0))])).await;
     assert_eq!(empty, Err(AppendError::EmptyBatch(b.id())));
     let half = || Batch::One(Record::new(vec![0; 20_000]));
     let large = host.drive(log.append_atomic(vec![(a.clone(), half()), (b.clone(), half())])).await;
     assert!(matches!(large, Err(AppendError::BatchTooLarge { .. })), "{large:?}");
     host.delete("b").await.unwrap();
-    let gone = host.drive(log.append_atomic(vec![(a.clone(), batch("a", 1)), (b.clone(), batch("b", 1))])).await;
+    let gone =
+        host.drive(log.append_atomic(vec![(a.clone(), batch("a", 1)), (b.clone(), batch("b", 1))])).await;
     assert_eq!(gone, Err(AppendError::NoSuchPartition(b.id())));
     assert_eq!(host.read(&a, From::Earliest).await, []);
     assert_eq!(host.append(&a, "first").await, 0);

@@ -33,7 +33,11 @@ pub(crate) async fn trimming_survives_a_restart(mut host: impl Host) {
     fill(&mut host, std::slice::from_ref(&p), 0, 60).await;
     host.drive(p.trim(Offset(250))).await.unwrap();
     for clean in [true, false, true] {
-        if clean { host.close().await } else { host.crash().await }
+        if clean {
+            host.close().await
+        } else {
+            host.crash().await
+        }
         host.open().await;
         assert_eq!(start(&mut host).await, 250);
         check_filled(&mut host, "p", 250, 600).await;
@@ -42,7 +46,11 @@ pub(crate) async fn trimming_survives_a_restart(mut host: impl Host) {
     let p = host.partition("p");
     host.drive(p.trim(Offset(600))).await.unwrap();
     for clean in [true, false] {
-        if clean { host.close().await } else { host.crash().await }
+        if clean {
+            host.close().await
+        } else {
+            host.crash().await
+        }
         host.open().await;
         assert_eq!(start(&mut host).await, 600);
         let p = host.partition("p");
@@ -68,7 +76,11 @@ pub(crate) async fn a_trim_inside_a_batch_keeps_the_rest_of_it(mut host: impl Ho
     host.until("sealed", |stats| stats.files_sealed > 0).await;
     check_filled(&mut host, "p", 5, 10).await;
     for clean in [true, false] {
-        if clean { host.close().await } else { host.crash().await }
+        if clean {
+            host.close().await
+        } else {
+            host.crash().await
+        }
         host.open().await;
         check_filled(&mut host, "p", 5, 10).await;
     }
@@ -251,7 +263,13 @@ pub(crate) async fn tombstones_go_when_they_are_old(mut host: impl Host) {
     let keys: Vec<_> = (0..10).map(|n| format!("key {n}")).collect();
     host.append(&p, keys.iter().map(|key| Record::new("v").with_key(key.clone())).collect::<Vec<_>>()).await;
     host.until("sealed", |stats| stats.files_sealed > 0).await;
-    host.append(&p, keys.iter().map(|key| Record::tombstone(key.clone()).at_ms(1).with_header("why", vec![0; 99])).collect::<Vec<_>>()).await;
+    host.append(
+        &p,
+        keys.iter()
+            .map(|key| Record::tombstone(key.clone()).at_ms(1).with_header("why", vec![0; 99]))
+            .collect::<Vec<_>>(),
+    )
+    .await;
     host.until("compacted", |stats| stats.files_sealed > 1 && stats.segments_merged > 1).await;
     host.pause(200).await;
     // What is cached may still be shown; what is stored is nothing.

@@ -1,6 +1,8 @@
 //! Bounds: what is over them is told so, and nothing else suffers.
 
-use thalweg::{AppendError, AppendOptions, Batch, ControlError, From, PartitionConfig, Record, TryAppendError};
+use thalweg::{
+    AppendError, AppendOptions, Batch, ControlError, From, PartitionConfig, Record, TryAppendError,
+};
 use thalweg_tests::{Host, HostExt};
 
 pub(crate) async fn a_batch_over_the_limit_is_refused(mut host: impl Host) {

@@ -137,9 +137,6 @@ pub(crate) async fn an_offset_not_given_out_yet_is_refused(mut host: impl Host) 
     let p = ten(&mut host).await;
     let mut reader = p.read(From::Offset(Offset(11)));
     let error = host.next(&mut reader).await.unwrap().unwrap_err();
-    assert_eq!(
-        error,
-        FetchError::BeyondEnd { partition: p.id(), wanted: Offset(11), end: Offset(10) }
-    );
+    assert_eq!(error, FetchError::BeyondEnd { partition: p.id(), wanted: Offset(11), end: Offset(10) });
     assert!(host.next(&mut reader).await.is_none(), "an error ends the reader");
 }

@@ -10,8 +10,8 @@ use thalweg::segment::{TRAILER_BYTES, Trailer};
 use thalweg::wal::file_header::{FILE_HEADER_BYTES, FileHeader};
 use thalweg::wal::group::{GROUP_HEADER_BYTES, GroupHeader};
 use thalweg::{Config, PartitionConfig};
-use thalweg_io::{BLOCK, Reactor};
 use thalweg_io::sim::{SimDisk, SimOptions};
+use thalweg_io::{BLOCK, Reactor};
 
 use crate::world::{Life, Model, Wrong, check, config, open, read_all};
 
@@ -232,7 +232,9 @@ fn a_repair_lets_the_log_open_again() {
             let report = match reactor.block_on(repair_on(&reactor, true)) {
                 Ok(report) => report,
                 // Nothing else says what the directory is, or which partitions there are.
-                Err(_) if path.ends_with("SUPERBLOCK") || path.to_string_lossy().contains("MANIFEST") => continue,
+                Err(_) if path.ends_with("SUPERBLOCK") || path.to_string_lossy().contains("MANIFEST") => {
+                    continue;
+                }
                 Err(error) => panic!("{} at {at}: {refused}: {error}", path.display()),
             };
             drop(reactor);
@@ -320,7 +322,8 @@ fn a_file_cut_short_is_noticed() {
 #[test]
 fn a_zeroed_block_is_noticed() {
     let image = Image::new(true);
-    let (last_file, marker) = image.wal().last().map(|(path, groups)| (path.clone(), groups[groups.len() - 1])).unwrap();
+    let (last_file, marker) =
+        image.wal().last().map(|(path, groups)| (path.clone(), groups[groups.len() - 1])).unwrap();
     assert!(marker.is_marker());
     for (path, len) in image.disk.files() {
         for (unit, size) in [(512, 512), (BLOCK, BLOCK), (BLOCK, 2 * BLOCK), (BLOCK, 5 * BLOCK)] {
@@ -329,7 +332,9 @@ fn a_zeroed_block_is_noticed() {
                 // The last group and its marker zeroed together look like neither ever written.
                 let both = path == last_file && at < marker.position && at + size > marker.position;
                 match image.after(|disk| disk.patch(&path, at, &vec![0; size as usize])) {
-                    Outcome::Broken(why) if !both => panic!("{}: {size} B at {at} zeroed: {why}", path.display()),
+                    Outcome::Broken(why) if !both => {
+                        panic!("{}: {size} B at {at} zeroed: {why}", path.display())
+                    }
                     _ => {}
                 }
             }

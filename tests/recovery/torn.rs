@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use thalweg::PartitionConfig;
 use thalweg::wal::group::GroupHeader;
-use thalweg_io::sim::{SECTOR, SimDisk, SimOptions, Undecided};
 use thalweg_io::BLOCK;
+use thalweg_io::sim::{SECTOR, SimDisk, SimOptions, Undecided};
 
 use crate::damage::{Image, Outcome};
 use crate::world::{Known, Life, Model, SURVIVALS, check, config, open};
@@ -15,7 +15,10 @@ use crate::world::{Known, Life, Model, SURVIVALS, check, config, open};
 #[track_caller]
 fn only_the_last_group(lost: u64, outcome: &Outcome, what: &str) -> bool {
     let Outcome::Broken(why) = outcome else { return false };
-    assert!(why.contains(&format!("acknowledged at {lost}")) || why.contains(&format!("{lost} was")), "{what}: {why}");
+    assert!(
+        why.contains(&format!("acknowledged at {lost}")) || why.contains(&format!("{lost} was")),
+        "{what}: {why}"
+    );
     true
 }
 
@@ -261,7 +264,8 @@ fn a_cut_while_recovering_changes_nothing() {
                     let what = format!("survival {index}, cuts after {first} and {second}, depth {depth}");
                     let mut model = model.clone();
                     for _ in 0..2 {
-                        let mut shard = open(&disk, &config()).unwrap_or_else(|error| panic!("{what}: {error}"));
+                        let mut shard =
+                            open(&disk, &config()).unwrap_or_else(|error| panic!("{what}: {error}"));
                         check(&mut shard, &mut model).unwrap_or_else(|error| panic!("{what}: {error}"));
                         disk.kill();
                     }

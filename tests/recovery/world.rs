@@ -30,7 +30,8 @@ pub(crate) fn config() -> Config {
 }
 
 /// What a power cut does to what is not synced.
-pub(crate) const SURVIVALS: [fn() -> SimOptions; 3] = [SimOptions::strict, SimOptions::kind, SimOptions::random];
+pub(crate) const SURVIVALS: [fn() -> SimOptions; 3] =
+    [SimOptions::strict, SimOptions::kind, SimOptions::random];
 
 /// What is known of a change that was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -389,7 +390,10 @@ fn check_partition(name: &str, promise: &Promise, found: &[(u64, u64)]) -> Resul
             return Err(format!("{name}: value {id} at {offset} was never sent, or was lost before"));
         }
         if promise.acked.get(offset).is_some_and(|acked| acked != id) {
-            return Err(format!("{name}: {id} at {offset}, acknowledged was {:?}", promise.acked.get(offset)));
+            return Err(format!(
+                "{name}: {id} at {offset}, acknowledged was {:?}",
+                promise.acked.get(offset)
+            ));
         }
     }
     let there: BTreeMap<u64, u64> = found.iter().copied().collect();

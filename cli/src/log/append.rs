@@ -18,6 +18,7 @@ use crate::log::input::{self, BatchShape, Source};
 use crate::log::window::{Acked, Window};
 use crate::open;
 use crate::output::{Out, is_reader_gone};
+use crate::times::parse_timestamp_ms;
 
 /// Bytes of lines that are appended together when they arrive together.
 const LINES_BATCH_BYTES: u64 = 64 << 10;
@@ -37,7 +38,7 @@ pub(crate) struct AppendArgs {
     #[arg(long = "header", short = 'H', value_name = "NAME=VALUE", value_parser = parse_header)]
     headers: Vec<Header>,
     /// The timestamp of every record: milliseconds since 1970, or RFC 3339 [default: now]
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = crate::times::parse_timestamp_ms)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_timestamp_ms)]
     timestamp: Option<i64>,
     /// Append one record without a value: it deletes the key in a compacted partition
     #[arg(long, requires = "key", conflicts_with = "values")]

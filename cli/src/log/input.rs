@@ -33,7 +33,8 @@ pub(crate) enum InputError {
     Read { path: String, position: u64, source: io::Error },
     /// A record is larger than the log takes.
     #[error(
-        "{path}: {record}, at byte {position}, has {at_least}{size} B; a record here may have {room} B (limits.batch_bytes_max={limit})"
+        "{path}: {record}, at byte {position}, has {at_least}{size} B; a record here may have {room} B \
+         (limits.batch_bytes_max={limit})"
     )]
     TooLong {
         path: String,

@@ -37,8 +37,9 @@ fn every_acknowledged_record_survives_a_kill() {
     let mut next = 0;
     for acknowledgements in [3, 40, 200] {
         let last = import_until_killed(&home, next, acknowledgements);
+        // The first to open it may warn of what the kill left half-made.
         let read = home.run("log read p");
-        let lines: Vec<&str> = read.quiet().lines().collect();
+        let lines: Vec<&str> = read.succeeds().lines().collect();
         assert!(lines.len() as u64 > last, "{last} was acknowledged, {} records are there", lines.len());
         // Records that were written and not yet acknowledged may be there too, in order.
         for (offset, found) in lines.iter().enumerate() {
@@ -60,13 +61,14 @@ fn a_log_whose_files_are_being_recycled_survives_a_kill() {
     let mut next = 0;
     for acknowledgements in [100, 150, 200, 250, 300, 350] {
         let last = import_until_killed(&home, next, acknowledgements);
-        let info = home.run("log list --json").json().remove(0);
-        let (log_start, flushed) = (info["log_start"].as_u64().unwrap(), info["flushed"].as_u64().unwrap());
-        assert!(flushed > last, "{last} was acknowledged, the log ends at {flushed}");
-        let read = home.run(&format!("log read p --from {log_start}"));
-        for (found, offset) in read.text().lines().zip(log_start..) {
-            assert_eq!(found, line(offset), "offset {offset}");
+        // Retention goes on while this reads, so there may be gaps; what is there is right.
+        let read = home.run("log read p --json").json();
+        for record in &read {
+            assert_eq!(record["value"], line(record["offset"].as_u64().unwrap()));
         }
+        let flushed = home.run("log list --json").json()[0]["flushed"].as_u64().unwrap();
+        assert_eq!(read.last().unwrap()["offset"], flushed - 1);
+        assert!(flushed > last, "{last} was acknowledged, the log ends at {flushed}");
         next = flushed;
     }
 }

@@ -95,6 +95,13 @@ impl Ran {
         self.text()
     }
 
+    /// Standard output of a run that succeeded, whatever it warned of.
+    #[track_caller]
+    pub(crate) fn succeeds(&self) -> &str {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self.text()
+    }
+
     /// Standard output as text.
     #[track_caller]
     pub(crate) fn text(&self) -> &str {

@@ -27,7 +27,7 @@ pub(crate) fn check_batch_shape(
 pub(crate) fn admit(partitions: &Partitions, request: &AppendRequest) -> Result<(), AppendError> {
     let mut promised: smallvec::SmallVec<[(PartitionId, u64); 4]> = smallvec::SmallVec::new();
     for part in &request.parts {
-        let Some(partition) = partitions.get(part.partition) else {
+        let Some(partition) = partitions.get_open(part.partition) else {
             return Err(AppendError::NoSuchPartition(part.partition));
         };
         if partition.config.compact && !all_keyed(part) {

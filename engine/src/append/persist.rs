@@ -10,8 +10,7 @@ use crate::append::request::{
 };
 use crate::append::{Ack, AppendError, Appended};
 use crate::config::GROUP_OVERHEAD;
-use crate::ids::{GroupNumber, PartitionId, WalPosition};
-use crate::partitions::Partition;
+use crate::ids::{GroupNumber, WalPosition};
 use crate::shard::turn::{AppendedParts, Room, Shard};
 use crate::wal::control::Control;
 use crate::wal::file_header::FILE_HEADER_BYTES;
@@ -27,8 +26,6 @@ pub(crate) struct Formed {
     pub opens_file: bool,
     pub placed: Vec<Placed>,
     pub controls: Vec<(Control, ControlReply)>,
-    /// Partitions that a change in this group deletes.
-    pub deleted: Vec<(PartitionId, Partition)>,
     pub acks: Vec<(AppendSlot, Appended)>,
     pub joints: Vec<(JointPart, AppendedParts)>,
     /// Bytes of mailbox budget to give back.
@@ -63,13 +60,11 @@ impl Formed {
     pub(crate) fn recycle(mut self) -> Formed {
         self.placed.clear();
         self.controls.clear();
-        self.deleted.clear();
         self.acks.clear();
         self.joints.clear();
         Formed {
             placed: self.placed,
             controls: self.controls,
-            deleted: self.deleted,
             acks: self.acks,
             joints: self.joints,
             ..Formed::default()
@@ -147,13 +142,14 @@ impl<B: Backend> Shard<B> {
                 state.partitions.insert(*partition, name.as_str().into(), *config, crate::Offset(0));
             }
             Control::Delete { partition } => {
-                let Some(gone) = state.partitions.remove(*partition) else {
+                let known = state.partitions.get_mut(*partition).filter(|known| !known.deleting);
+                let Some(known) = known else {
                     return refuse(AppendError::NoSuchPartition(*partition).into());
                 };
-                formed.deleted.push((*partition, gone));
+                known.deleting = true;
             }
             Control::Trim { partition, log_start } => {
-                let Some(known) = state.partitions.get(*partition) else {
+                let Some(known) = state.partitions.get_open(*partition) else {
                     return refuse(AppendError::NoSuchPartition(*partition).into());
                 };
                 if *log_start > known.flushed {
@@ -162,7 +158,7 @@ impl<B: Backend> Shard<B> {
                 }
             }
             Control::Configure { partition, .. } => {
-                if state.partitions.get(*partition).is_none() {
+                if state.partitions.get_open(*partition).is_none() {
                     return refuse(AppendError::NoSuchPartition(*partition).into());
                 }
             }

@@ -78,8 +78,7 @@ impl<B: Backend> Shard<B> {
             }
             Control::Delete { partition } => {
                 let partition = *partition;
-                if let Some(at) = formed.deleted.iter().position(|(id, _)| *id == partition) {
-                    let (_, gone) = formed.deleted.swap_remove(at);
+                if let Some(gone) = state.partitions.remove(partition) {
                     gone.runs.iter().for_each(|run| state.release_run(run.file, run.bytes));
                 }
                 state.catalog.push(Change::PartitionDeleted(partition));

@@ -45,7 +45,7 @@ impl<B: Backend> Core<B> {
     /// while they are on their way nothing is asked for again.
     pub(super) fn enforce_retention(&self, asked: &mut Vec<TrimSlot>) {
         asked.retain(|slot| !slot.is_ready());
-        if !asked.is_empty() {
+        if !asked.is_empty() || self.ends() {
             return;
         }
         let now_ms = self.reactor.wall_ms();
@@ -102,6 +102,10 @@ impl<B: Backend> Core<B> {
         if !wanted {
             return Ok(false);
         }
+        // The file stops being a segment before its bytes change. If the engine ends in between,
+        // it is in no manifest, and opening takes it for what it is: nobody's.
+        self.commit_manifest(vec![Change::SegmentRemoved(number)]).await?;
+        self.state_mut().segments.remove(&number);
         let (id, len) = self.reactor.open(self.path(number), OpenMode::ReadWrite).await?;
         let ready = async {
             if len > file_bytes {
@@ -110,19 +114,21 @@ impl<B: Backend> Core<B> {
             zero_fill(&self.reactor, Some(&self.governor), id, len.min(file_bytes), file_bytes).await?;
             self.reactor.run(Op::Sync { file: id }).await
         };
-        // Until the manifest says so it is a dead segment, whatever is in it.
-        let ready = ready.await.map_err(MaintainError::from);
-        let changes = vec![Change::SegmentRemoved(number), Change::WalFileAdded(number)];
-        let committed = match ready {
-            Ok(()) => self.commit_manifest(changes).await.map_err(MaintainError::from),
-            Err(error) => Err(error),
+        let committed = match ready.await {
+            Ok(()) => {
+                let added = self.commit_manifest(vec![Change::WalFileAdded(number)]).await;
+                added.map_err(MaintainError::from)
+            }
+            Err(error) => Err(error.into()),
         };
         if let Err(error) = committed {
             let _ = self.reactor.run(Op::Close { file: id }).await;
+            if !error.is_fatal() {
+                let _ = self.reactor.run(Op::Remove { path: self.path(number) }).await;
+            }
             return Err(error);
         }
         let mut state = self.state_mut();
-        state.segments.remove(&number);
         state.wal.spares.push_back(SpareFile { number, id });
         drop(state);
         self.metrics.borrow_mut().files_recycled += 1;

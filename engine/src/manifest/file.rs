@@ -244,8 +244,10 @@ impl<B: Backend> ManifestFile<B> {
         loaded: &Loaded,
     ) -> Result<Self, ManifestError> {
         let generation = loaded.generation + 1;
-        let next = Self::create(reactor, dir, shard, directory, &loaded.manifest, generation).await?;
+        let mut next = Self::create(reactor, dir, shard, directory, &loaded.manifest, generation).await?;
         next.remove_generations_before(generation).await;
+        // On a full disk the first edit may be the one that makes room.
+        let _ = next.reserve(next.end + EDIT_ROOM_BYTES).await;
         Ok(next)
     }
 

@@ -294,18 +294,18 @@ impl<B: Backend> Shard<B> {
     /// Ends background work at its next step, and proves the last group durable. Returns whether
     /// the shard can be dropped without leaving anything undone.
     pub(crate) fn wind_down(&mut self) -> bool {
-        {
-            let mut state = self.core.state_mut();
-            if !state.closing {
-                state.closing = true;
-                drop(state);
-                self.core.maintain.notify(usize::MAX);
-            }
-        }
         if self.core.state().halted.is_some() {
             return true;
         }
-        if !self.is_quiet() || self.core.maintenance_tasks.get() > 0 {
+        // What is queued may still need a WAL file, which maintenance prepares.
+        if !self.is_quiet() {
+            return false;
+        }
+        if !self.core.state().closing {
+            self.core.state_mut().closing = true;
+            self.core.maintain.notify(usize::MAX);
+        }
+        if self.core.maintenance_tasks.get() > 0 {
             return false;
         }
         if !self.witnessed {

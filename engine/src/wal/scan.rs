@@ -34,6 +34,14 @@ pub struct WalIdentity {
     pub floor_group: GroupNumber,
 }
 
+impl WalIdentity {
+    /// Whether files with this sequence still count, and positions in them are numbers.
+    fn takes(&self, sequence: WalSequence) -> bool {
+        let beyond = sequence.0.checked_add(1 << 32).and_then(|end| end.checked_mul(self.file_bytes));
+        sequence >= self.floor && beyond.is_some()
+    }
+}
+
 /// A WAL file as found.
 #[derive(Clone, Debug)]
 pub struct FoundFile {
@@ -236,7 +244,8 @@ async fn read_life<B: Backend>(
         && let Ok(header) = FileHeader::read(&buf)
         && header.shard == identity.shard
         && header.directory == identity.directory
-        && header.sequence >= identity.floor
+        && header.file_bytes == identity.file_bytes
+        && identity.takes(header.sequence)
     {
         return (Life::Live(header), None);
     }
@@ -271,7 +280,7 @@ fn headless(block: &[u8], position: u64, identity: &WalIdentity) -> Option<FileH
     let ours = group.position == position
         && group.shard == identity.shard
         && group.directory == identity.directory as u64
-        && group.sequence >= identity.floor;
+        && identity.takes(group.sequence);
     ours.then_some(FileHeader {
         shard: identity.shard,
         sequence: group.sequence,
@@ -298,7 +307,8 @@ async fn read_footer_position<B: Backend>(
     let (buf, read) = reactor.read(id, len - BLOCK as u64, AlignedBuf::zeroed(BLOCK)).await;
     read.ok().filter(|read| *read == BLOCK)?;
     let trailer = Trailer::read(&buf[BLOCK - TRAILER_BYTES..]).ok()?;
-    let ours = trailer.file == number && trailer.directory == identity.directory && trailer.file_bytes() == len;
+    let ours =
+        trailer.file == number && trailer.directory == identity.directory && trailer.file_bytes() == len;
     ours.then_some(trailer.footer_position)
 }
 

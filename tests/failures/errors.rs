@@ -1,0 +1,166 @@
+//! Operations that fail.
+
+use thalweg::{AppendError, FetchError, From, Offset, PartitionConfig};
+use thalweg_io::sim::{Effect, FaultRule, OpKind};
+use thalweg_tests::{Host, HostExt};
+
+use crate::{EIO, check, fill, on_disks, value};
+
+#[test]
+fn a_failed_write_stops_the_shard_and_nothing_is_acknowledged_after() {
+    on_disks(async |mut host| {
+        host.open().await;
+        let p = host.create("p").await;
+        let end = fill(&mut host, &p, 0, 20).await;
+        let mut waiting = p.read(From::Offset(Offset(end)));
+        assert!(host.drive(futures_lite::future::poll_once(waiting.next_batch())).await.is_none());
+        host.disk.fail_next(OpKind::Write, ".log", EIO);
+        let tickets: Vec<_> = (0..50).map(|n| p.append(value(end + n))).collect();
+        for ticket in tickets {
+            let error = host.drive(ticket).await.unwrap_err();
+            assert!(matches!(error, AppendError::Halted { .. }), "{error}");
+            assert!(error.needs_reopen() && error.to_string().contains("did not reach the disk"), "{error}");
+        }
+        host.disk.clear_faults();
+        let later = host.try_append(&p, "later").await.unwrap_err();
+        assert!(matches!(later, AppendError::Halted { .. }), "{later}");
+        assert!(host.log().ended().is_some());
+        assert!(host.create_with("q", PartitionConfig::default()).await.is_err());
+        assert!(host.drive(p.trim(Offset(1))).await.is_err());
+        let ended = host.next(&mut waiting).await.unwrap().unwrap_err();
+        assert!(matches!(ended, FetchError::Ended(AppendError::Halted { .. })), "{ended}");
+        host.reopen().await;
+        let p = host.partition("p");
+        let found = host.values(&p).await.1.len() as u64;
+        assert!((end..=end + 50).contains(&found), "{found} of {end} acknowledged records");
+        check(&mut host, 0, found).await;
+        assert_eq!(host.append(&p, value(found)).await, found);
+    });
+}
+
+#[test]
+fn a_failed_manifest_stops_the_shard_and_reopening_finds_everything() {
+    for (kind, what) in [(OpKind::Write, "MANIFEST"), (OpKind::Sync, "MANIFEST")] {
+        on_disks(async |mut host| {
+            host.open().await;
+            let p = host.create("p").await;
+            host.disk.fail_next(kind, what, EIO);
+            let mut end = 0;
+            let error = loop {
+                match host.try_append(&p, value(end)).await {
+                    Ok(at) => assert_eq!(at.base_offset.0, end),
+                    Err(error) => break error,
+                }
+                end += 1;
+                assert!(end < 100_000, "the manifest is never written");
+            };
+            assert!(matches!(error, AppendError::Halted { .. }), "{error}");
+            assert!(error.to_string().contains("anifest"), "{error}");
+            for clean in [false, true] {
+                if clean {
+                    host.close().await
+                } else {
+                    host.crash().await
+                }
+                host.open().await;
+                let p = host.partition("p");
+                let found = host.values(&p).await.1.len() as u64;
+                assert!(found == end || found == end + 1, "{found} records, {end} were acknowledged");
+                check(&mut host, 0, found).await;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_segment_that_can_not_be_read_hides_only_its_own_records() {
+    on_disks(async |mut host| {
+        host.config().segment.merge_fan_in = 100;
+        host.open().await;
+        let p = host.create("p").await;
+        let end = fill(&mut host, &p, 0, 700).await;
+        host.until("sealed", |stats| stats.segments >= 4).await;
+        host.reopen().await;
+        let p = host.partition("p");
+        // The first segment by name, whatever it became by.
+        let first = host.files().into_iter().find(|(name, _)| name.ends_with(".log")).unwrap().0;
+        host.disk.plan(FaultRule::new(OpKind::Read, Effect::Error(EIO)).on(first.clone()).always());
+        let (mut served, mut refused) = (0, 0);
+        for offset in (0..end).step_by(50) {
+            let mut reader = p.read(From::Offset(Offset(offset)));
+            match host.next(&mut reader).await.unwrap() {
+                Ok(batch) => {
+                    assert!(batch.base_offset().0 <= offset && batch.end_offset().0 > offset);
+                    served += 1;
+                }
+                Err(FetchError::Storage { partition, offset: at, .. }) => {
+                    assert_eq!((partition, at), (p.id(), Offset(offset)));
+                    refused += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(refused > 0 && served > refused, "{served} served, {refused} refused by {first}");
+        assert_eq!(host.append(&p, value(end)).await, end, "appends do not mind");
+        host.disk.clear_faults();
+        check(&mut host, 0, end + 1).await;
+    });
+}
+
+#[test]
+fn failing_background_work_is_tried_again() {
+    let kinds = [OpKind::Write, OpKind::Sync, OpKind::Rename, OpKind::Open, OpKind::Read, OpKind::Allocate];
+    for kind in kinds {
+        on_disks(async |mut host| {
+            host.open().await;
+            let (p, q) = (host.create("p").await, host.create("q").await);
+            for n in 0..8 {
+                host.create(&format!("other {n}")).await;
+            }
+            let mut end = 0;
+            for round in 0..6 {
+                host.disk.plan(FaultRule::new(kind, Effect::Error(EIO)).on(".tmp").skip(round % 3));
+                end = fill(&mut host, &p, end, 60).await;
+                for n in 0..8 {
+                    let other = host.partition(&format!("other {n}"));
+                    host.append(&other, "more").await;
+                }
+                host.append(&q, "more").await;
+            }
+            host.pause(5000).await;
+            let stats = host.stats().await;
+            assert!(stats.background_errors > 0 || kind == OpKind::Read, "{kind:?}: {stats:?}");
+            assert!(stats.files_sealed > 2, "{kind:?}: {stats:?}");
+            check(&mut host, 0, end).await;
+            host.crash().await;
+            host.disk.clear_faults();
+            host.open().await;
+            check(&mut host, 0, end).await;
+        });
+    }
+}
+
+#[test]
+fn a_log_that_can_not_be_read_does_not_open_and_is_not_changed() {
+    on_disks(async |mut host| {
+        host.open().await;
+        let p = host.create("p").await;
+        let end = fill(&mut host, &p, 0, 200).await;
+        host.crash().await;
+        let before: Vec<_> = host.disk.files();
+        for file in before.iter().map(|(path, _)| path.to_string_lossy().into_owned()) {
+            host.disk.plan(FaultRule::new(OpKind::Read, Effect::Error(EIO)).on(file.clone()).always());
+            let opened = host.try_open().await;
+            host.disk.clear_faults();
+            match opened {
+                Ok(()) => {
+                    check(&mut host, 0, end).await;
+                    host.close().await;
+                }
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        }
+        host.open().await;
+        check(&mut host, 0, end).await;
+    });
+}
