@@ -55,7 +55,7 @@ impl Offset {
     /// The offset `count` records later.
     #[must_use]
     pub fn plus(self, count: u64) -> Offset {
-        Offset(self.0 + count)
+        Offset(self.0.saturating_add(count))
     }
 }
 
@@ -63,7 +63,7 @@ impl GroupNumber {
     /// The group after this one.
     #[must_use]
     pub fn next(self) -> GroupNumber {
-        GroupNumber(self.0 + 1)
+        GroupNumber(self.0.saturating_add(1))
     }
 }
 
@@ -71,7 +71,7 @@ impl WalPosition {
     /// The position of `byte` in the WAL file used `sequence`-th.
     #[must_use]
     pub fn new(sequence: WalSequence, byte: u64, file_bytes: u64) -> WalPosition {
-        WalPosition(sequence.0 * file_bytes + byte)
+        WalPosition(sequence.0.saturating_mul(file_bytes).saturating_add(byte))
     }
 
     /// The WAL file and the byte in it.

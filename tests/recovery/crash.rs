@@ -142,3 +142,44 @@ fn a_cut_at_every_operation_loses_nothing_acknowledged() {
         }
     }
 }
+
+/// A run in which promoted segments die and become WAL files again. Returns how many did.
+fn recycling(disk: &SimDisk, model: &mut Model) -> u64 {
+    let mut next_id = 1;
+    let Ok(mut shard) = Life::open(disk, &config(), model, &mut next_id) else { return 0 };
+    shard.create("a", PartitionConfig::default());
+    let mut recycled = 0;
+    for _ in 0..2 {
+        if !shard.pump() || !large(&mut shard, 40) {
+            return recycled;
+        }
+        let end = shard.acked_end("a");
+        shard.trim("a", end - end % 2);
+        if !shard.pump() || !shard.settle(20_000) {
+            return recycled;
+        }
+        let stats = shard.shard.log().stats(0);
+        recycled = shard.shard.block_on(stats).map_or(0, |stats| stats.files_recycled);
+    }
+    if large(&mut shard, 10) {
+        shard.close();
+    }
+    recycled
+}
+
+#[test]
+fn a_cut_while_a_segment_becomes_a_wal_file_again_loses_nothing_acknowledged() {
+    for (index, options) in SURVIVALS.iter().enumerate() {
+        let disk = SimDisk::with_options(1, options());
+        assert!(recycling(&disk, &mut Model::new()) > 0, "nothing is recycled");
+        let ops = disk.op_count();
+        for cut in 0..ops {
+            let disk = SimDisk::with_options(1, options());
+            let mut model = Model::new();
+            disk.crash_after(cut);
+            recycling(&disk, &mut model);
+            disk.crash();
+            recovered(&disk, &mut model, &format!("survival {index}, cut after {cut} of {ops}"));
+        }
+    }
+}

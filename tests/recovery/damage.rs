@@ -341,3 +341,26 @@ fn a_zeroed_block_is_noticed() {
         }
     }
 }
+
+#[test]
+fn a_file_that_nobody_knows_is_put_aside_and_quarantine_is_bounded() {
+    let image = Image::new(true);
+    let disk = image.disk.snapshot();
+    let aside = |disk: &SimDisk| {
+        let in_quarantine = |path: &Path| path.parent().is_some_and(|dir| dir.ends_with("quarantine"));
+        let files = disk.files().into_iter().filter(|(path, _)| in_quarantine(path));
+        files.map(|(_, bytes)| bytes).collect::<Vec<_>>()
+    };
+    let large = vec![7; 12 << 20];
+    for round in 1..=8usize {
+        disk.put("shard-0/00000000ffffff00.log", &large);
+        disk.advance_us(5_000);
+        let mut shard = open(&disk, &image.config).unwrap();
+        check(&mut shard, &mut image.model.clone()).unwrap();
+        disk.kill();
+        drop(shard);
+        let kept = aside(&disk);
+        assert_eq!(kept.len(), round.min(5), "five of 12 MiB each fit in 64 MiB");
+        assert!(kept.iter().all(|bytes| *bytes == large.len() as u64));
+    }
+}

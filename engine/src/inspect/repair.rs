@@ -13,12 +13,14 @@ use crate::inspect::salvage::{Pool, Saved};
 use crate::inspect::{InspectError, open, read_superblock};
 use crate::manifest::{Change, Loaded, ManifestFile, SegmentKind, load};
 use crate::segment::{Run, SegmentIdentity, SegmentWriter, check_segment, read_trailer};
-use crate::shard::core::file_path;
+use crate::shard::core::{file_name, file_path};
+use crate::shard::quarantine::Quarantine;
 use crate::shard::recover::ShardPlace;
 use crate::shard::replay::check_revision;
 use crate::wal::control::Control;
 use crate::wal::decide::{Decision, decide};
-use crate::wal::scan::{Life, Scan, WalIdentity, scan, strays};
+use crate::wal::life::{Life, WalIdentity, strays};
+use crate::wal::scan::{Scan, scan};
 
 /// Records that can't be read any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -352,12 +354,12 @@ impl<'a, B: Backend> Work<'a, B> {
                 GroupNumber(group.0 + u64::from(self.place.superblock.wal_file_bytes as u32 / BLOCK as u32));
             changes.push(Change::Floor { sequence, group });
         }
-        self.quarantine().await.map_err(io)?;
+        let quarantine = Quarantine::new(self.reactor, &self.place.dir);
+        quarantine.make().await.map_err(io)?;
+        self.keep_wal(&quarantine).await.map_err(io)?;
         file.commit(&mut self.loaded.manifest, changes).await.map_err(fail)?;
         for number in &self.damaged_segments {
-            let path = file_path(&self.place.dir, *number);
-            let to = self.place.dir.join("quarantine").join(path.file_name().unwrap_or_default());
-            match self.reactor.run(Op::Rename { from: path, to }).await {
+            match quarantine.take(&file_name(*number)).await {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
                 _ => {}
             }
@@ -366,23 +368,16 @@ impl<'a, B: Backend> Work<'a, B> {
     }
 
     /// Copies WAL files aside before their bytes may be written over.
-    async fn quarantine(&self) -> std::io::Result<()> {
-        let aside = self.place.dir.join("quarantine");
-        self.reactor.run(Op::CreateDir { path: aside.clone() }).await?;
-        self.reactor.run(Op::SyncDir { path: self.place.dir.clone() }).await?;
+    async fn keep_wal(&self, quarantine: &Quarantine<'_, B>) -> std::io::Result<()> {
         for file in self.scan.files.iter().filter(|file| self.wal_damaged && file.life != Life::Spare) {
-            let name = format!("repair-{:016x}-{}.log.bin", file.number.0, self.reactor.wall_ms());
             let (from, len) =
                 self.reactor.open(file_path(&self.place.dir, file.number), OpenMode::Read).await?;
             let bytes = read_readable(self.reactor, from, len).await;
             self.reactor.run(Op::Close { file: from }).await?;
-            let (to, _) = self.reactor.open(aside.join(name), OpenMode::CreateNew).await?;
-            let buf = AlignedBuf::padded(&bytes);
-            let written = self.reactor.write(to, 0, buf, thalweg_io::Durability::Durable).await.1;
-            self.reactor.run(Op::Close { file: to }).await?;
-            written?;
+            let name = format!("repair-{}.bin", file_name(file.number));
+            quarantine.keep(&name, AlignedBuf::padded(&bytes)).await?;
         }
-        self.reactor.run(Op::SyncDir { path: aside }).await
+        Ok(())
     }
 }
 

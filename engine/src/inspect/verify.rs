@@ -16,7 +16,8 @@ use crate::shard::recover::ShardPlace;
 use crate::shard::replay::check_files;
 use crate::superblock::Superblock;
 use crate::wal::decide::{Decision, decide};
-use crate::wal::scan::{Scan, WalIdentity, scan, strays};
+use crate::wal::life::{WalIdentity, strays};
+use crate::wal::scan::{Scan, scan};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

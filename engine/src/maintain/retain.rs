@@ -106,7 +106,14 @@ impl<B: Backend> Core<B> {
         // it is in no manifest, and opening takes it for what it is: nobody's.
         self.commit_manifest(vec![Change::SegmentRemoved(number)]).await?;
         self.state_mut().segments.remove(&number);
-        let (id, len) = self.reactor.open(self.path(number), OpenMode::ReadWrite).await?;
+        let path = self.path(number);
+        let (id, len) = match self.reactor.open(path.clone(), OpenMode::ReadWrite).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                let _ = self.reactor.run(Op::Remove { path }).await;
+                return Err(error.into());
+            }
+        };
         let ready = async {
             if len > file_bytes {
                 self.reactor.run(Op::Truncate { file: id, len: file_bytes }).await?;
@@ -124,7 +131,7 @@ impl<B: Backend> Core<B> {
         if let Err(error) = committed {
             let _ = self.reactor.run(Op::Close { file: id }).await;
             if !error.is_fatal() {
-                let _ = self.reactor.run(Op::Remove { path: self.path(number) }).await;
+                let _ = self.reactor.run(Op::Remove { path }).await;
             }
             return Err(error);
         }

@@ -50,8 +50,9 @@ impl Manifest {
     /// changed then.
     pub fn apply(&mut self, edit: &Edit) -> Result<(), Conflict> {
         let mut next = if edit.snapshot { Manifest::default() } else { std::mem::take(self) };
-        if !edit.snapshot && edit.revision != next.revision + 1 {
-            let conflict = Conflict::Revision { expected: next.revision + 1, found: edit.revision };
+        if !edit.snapshot && Some(edit.revision) != next.revision.checked_add(1) {
+            let expected = next.revision.saturating_add(1);
+            let conflict = Conflict::Revision { expected, found: edit.revision };
             *self = next;
             return Err(conflict);
         }

@@ -113,7 +113,12 @@ impl<B: Backend> Core<B> {
 
 /// The path of a shard's file.
 pub(crate) fn file_path(dir: &Path, file: FileNumber) -> PathBuf {
-    dir.join(format!("{:016x}.log", file.0))
+    dir.join(file_name(file))
+}
+
+/// The name of a shard's file.
+pub(crate) fn file_name(file: FileNumber) -> String {
+    format!("{:016x}.log", file.0)
 }
 
 /// The number in a file's name, if it is one of a shard's files.

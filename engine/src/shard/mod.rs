@@ -3,6 +3,7 @@
 pub(crate) mod core;
 pub(crate) mod format;
 pub(crate) mod owned;
+pub(crate) mod quarantine;
 pub(crate) mod query;
 pub(crate) mod recover;
 pub(crate) mod replay;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use thalweg_io::{AlignedBuf, BLOCK, Backend, Durability, Op, OpenMode, Reactor, Region};
+use thalweg_io::{AlignedBuf, BLOCK, Backend, Op, OpenMode, Reactor, Region};
 
 use crate::config::Config;
 use crate::governor::Governor;
@@ -19,13 +19,15 @@ use crate::segment::files::SegmentFiles;
 use crate::segment::{SegmentReader, read_trailer};
 use crate::shard::Core;
 use crate::shard::core::{ManifestPair, file_number, file_path};
+use crate::shard::quarantine::Quarantine;
 use crate::shard::replay::{Found, check_revision};
 use crate::shard::state::State;
 use crate::shard::turn::Shard;
 use crate::superblock::Superblock;
 use crate::wal::control::Control;
 use crate::wal::decide::{Decision, TailState, decide};
-use crate::wal::scan::{Scan, WalIdentity, scan, strays};
+use crate::wal::life::{WalIdentity, strays};
+use crate::wal::scan::{Scan, scan};
 
 /// Bounds on the files a ring may grow to.
 const WAL_FILES_RANGE: (u64, u64) = (3, 64);
@@ -194,7 +196,7 @@ impl<B: Backend> Recovering<B> {
         let dropped = self.describe_dropped(cut);
         if let Some(dropped) = &dropped {
             tracing::warn!(shard = self.place.shard.0, dropped, "dropped an unfinished write");
-            self.quarantine().await.map_err(io)?;
+            self.keep_dropped().await.map_err(io)?;
         }
         let manifest_file = {
             let directory = self.place.superblock.directory;
@@ -237,6 +239,7 @@ impl<B: Backend> Recovering<B> {
     /// Removes what an earlier life left half made; moves what nobody knows out of the way.
     async fn tidy_directory(&self) -> io::Result<()> {
         let manifest = &self.loaded.manifest;
+        let quarantine = Quarantine::new(&self.reactor, &self.place.dir);
         let mut moved = false;
         for entry in self.reactor.list(&self.place.dir).await? {
             let path = self.place.dir.join(&entry.name);
@@ -245,17 +248,14 @@ impl<B: Backend> Recovering<B> {
                 self.reactor.run(Op::Remove { path }).await?;
             } else if !known {
                 // A segment that was finished just before a crash, or a file from elsewhere.
-                let aside = self.place.dir.join("quarantine");
-                if !moved {
-                    self.reactor.run(Op::CreateDir { path: aside.clone() }).await?;
-                    self.reactor.run(Op::SyncDir { path: self.place.dir.clone() }).await?;
+                if !std::mem::replace(&mut moved, true) {
+                    quarantine.make().await?;
                 }
-                moved = true;
                 tracing::warn!(file = %path.display(), "not in the manifest; moved to quarantine");
-                self.reactor.run(Op::Rename { from: path, to: aside.join(&entry.name) }).await?;
+                quarantine.take(&entry.name).await?;
             }
         }
-        Ok(())
+        quarantine.prune().await
     }
 
     fn describe_dropped(&self, cut: Option<GroupNumber>) -> Option<String> {
@@ -277,7 +277,7 @@ impl<B: Backend> Recovering<B> {
     }
 
     /// Keeps the dropped bytes aside, for whoever wants to look.
-    async fn quarantine(&self) -> io::Result<()> {
+    async fn keep_dropped(&self) -> io::Result<()> {
         let tail = &self.scan.tail;
         let Some(file) = self.scan.files.iter().find(|file| file.number == tail.file) else { return Ok(()) };
         let len = (file.len.saturating_sub(tail.position) as usize).min(QUARANTINE_BYTES_MAX) / BLOCK * BLOCK;
@@ -288,20 +288,17 @@ impl<B: Backend> Recovering<B> {
         if read.is_err() {
             return Ok(()); // the decision did not rest on these bytes
         }
-        let aside = self.place.dir.join("quarantine");
-        self.reactor.run(Op::CreateDir { path: aside.clone() }).await?;
+        let quarantine = Quarantine::new(&self.reactor, &self.place.dir);
         let name = format!("wal-{:016x}-{:08x}-{:016x}.bin", tail.file.0, tail.position, tail.missing.0);
-        let path = aside.join(name);
-        match self.reactor.open(&path, OpenMode::CreateNew).await {
-            Ok((out, _)) => {
-                let written = self.reactor.write(out, 0, buf, Durability::Durable).await.1;
-                self.reactor.run(Op::Close { file: out }).await?;
-                written
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        let kept = async {
+            quarantine.make().await?;
+            quarantine.keep(&name, buf).await
+        };
+        match kept.await {
             // Keeping a copy is a service; a full disk must not keep the log from opening.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            kept => kept,
         }
     }
 

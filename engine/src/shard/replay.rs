@@ -14,8 +14,9 @@ use crate::shard::core::file_path;
 use crate::shard::recover::{RecoverError, ShardPlace};
 use crate::shard::state::{SegmentState, State};
 use crate::wal::control::Control;
+use crate::wal::life::Life;
 use crate::wal::ring::{SpareFile, WalFile, WalRing};
-use crate::wal::scan::{FoundGroup, Life, Scan, Witnessed};
+use crate::wal::scan::{FoundGroup, Scan, Witnessed};
 
 /// What a shard's files say, all of it read.
 pub(crate) struct Found<'a> {

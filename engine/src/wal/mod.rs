@@ -5,5 +5,6 @@ pub mod control;
 pub mod decide;
 pub mod file_header;
 pub mod group;
+pub mod life;
 pub mod ring;
 pub mod scan;

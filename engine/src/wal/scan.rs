@@ -4,82 +4,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use thalweg_io::{AlignedBuf, BLOCK, Backend, FileId, Op, OpenMode, Reactor};
+use thalweg_io::{BLOCK, Backend, Op, OpenMode, Reactor};
 
 use crate::append::group::Placed;
-use crate::ids::{FileNumber, GroupNumber, ShardId, WalPosition, WalSequence};
+use crate::ids::{FileNumber, GroupNumber, WalPosition, WalSequence};
 use crate::record::BatchKind;
-use crate::segment::{TRAILER_BYTES, Trailer};
-use crate::shard::core::{file_number, file_path};
+use crate::shard::core::file_path;
 use crate::wal::control::Control;
 use crate::wal::decide::{Proof, Tail, TailState};
 use crate::wal::file_header::FileHeader;
 use crate::wal::group::{GroupHeader, check_batches};
-
-/// Bytes read at a time: nothing else uses the disk yet.
-const READ_BYTES: usize = 1 << 20;
-
-/// Which WAL to read.
-#[derive(Clone, Copy, Debug)]
-pub struct WalIdentity {
-    /// The shard.
-    pub shard: ShardId,
-    /// Identity of the data directory.
-    pub directory: u128,
-    /// Length of a WAL file.
-    pub file_bytes: u64,
-    /// The first WAL file that is still needed.
-    pub floor: WalSequence,
-    /// The first group of that file.
-    pub floor_group: GroupNumber,
-}
-
-impl WalIdentity {
-    /// Whether files with this sequence still count, and positions in them are numbers.
-    fn takes(&self, sequence: WalSequence) -> bool {
-        let beyond = sequence.0.checked_add(1 << 32).and_then(|end| end.checked_mul(self.file_bytes));
-        sequence >= self.floor && beyond.is_some()
-    }
-}
-
-/// A WAL file as found.
-#[derive(Clone, Debug)]
-pub struct FoundFile {
-    /// The file.
-    pub number: FileNumber,
-    /// As opened.
-    pub id: FileId,
-    /// Its length.
-    pub len: u64,
-    /// What it is.
-    pub life: Life,
-    /// Where a segment's footer starts, if the file ends with one: it was being promoted.
-    pub footer: Option<u64>,
-    /// Why what the file holds is not all it held: it is shorter than it was made, or a spare file
-    /// can't be read.
-    pub flaw: Option<String>,
-}
-
-/// The present life of a WAL file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// Zeros, or a life that was sealed: free for use.
-    Spare,
-    /// In use.
-    Live(FileHeader),
-    /// Its header is damaged or was never written, and a group says which life it is: header
-    /// rebuilt from there.
-    Headless(FileHeader),
-}
-
-impl Life {
-    fn header(&self) -> Option<&FileHeader> {
-        match self {
-            Life::Spare => None,
-            Life::Live(header) | Life::Headless(header) => Some(header),
-        }
-    }
-}
+use crate::wal::life::{FoundFile, Life, WalIdentity, read_file, read_footer_position, read_life};
 
 /// A whole group.
 #[derive(Clone, Debug)]
@@ -134,19 +69,6 @@ impl Scan {
             .enumerate()
             .filter_map(|(index, file)| file.life.header().map(|header| (index, file, header)))
     }
-}
-
-/// Files in `dir` with the name of a shard's file that `known` does not have.
-///
-/// # Errors
-/// The host's.
-pub async fn strays<B: Backend>(
-    reactor: &Reactor<B>,
-    dir: &Path,
-    known: impl Fn(FileNumber) -> bool,
-) -> io::Result<Vec<FileNumber>> {
-    let entries = reactor.list(dir).await?;
-    Ok(entries.iter().filter_map(|entry| file_number(&entry.name)).filter(|file| !known(*file)).collect())
 }
 
 /// Opens the files of the ring and reads their groups. `strays` are files that the manifest does
@@ -230,86 +152,6 @@ pub async fn scan<B: Backend>(
         last_sequence: last_sequence.unwrap_or_default(),
         revision: walk.revision,
     })
-}
-
-/// The life of a file; for a spare one, why it may be more than that.
-async fn read_life<B: Backend>(
-    reactor: &Reactor<B>,
-    id: FileId,
-    len: u64,
-    identity: &WalIdentity,
-) -> (Life, Option<String>) {
-    let (buf, read) = reactor.read(id, 0, AlignedBuf::zeroed(BLOCK)).await;
-    if read.is_ok_and(|read| read == BLOCK)
-        && let Ok(header) = FileHeader::read(&buf)
-        && header.shard == identity.shard
-        && header.directory == identity.directory
-        && header.file_bytes == identity.file_bytes
-        && identity.takes(header.sequence)
-    {
-        return (Life::Live(header), None);
-    }
-    // No header of a life that counts. If groups of one are there all the same, it got lost: the
-    // groups behind the first were written when it was durable.
-    let mut at = BLOCK as u64;
-    let mut flaw = None;
-    while at < len {
-        let want = (READ_BYTES as u64).min(len - at) as usize / BLOCK * BLOCK;
-        if want == 0 {
-            break;
-        }
-        let (buf, read) = reactor.read(id, at, AlignedBuf::zeroed(want)).await;
-        let read = read.unwrap_or_else(|error| {
-            flaw.get_or_insert_with(|| format!("byte {at}: {error}"));
-            0
-        });
-        let read = read.min(want);
-        for (index, block) in buf[..read].chunks_exact(BLOCK).enumerate() {
-            if let Some(header) = headless(block, at + (index * BLOCK) as u64, identity) {
-                return (Life::Headless(header), None);
-            }
-        }
-        at += want as u64;
-    }
-    (Life::Spare, flaw)
-}
-
-/// Rebuilds a file's header from a group, which carries the salt itself.
-fn headless(block: &[u8], position: u64, identity: &WalIdentity) -> Option<FileHeader> {
-    let group = GroupHeader::read(block).ok()?;
-    let ours = group.position == position
-        && group.shard == identity.shard
-        && group.directory == identity.directory as u64
-        && identity.takes(group.sequence);
-    ours.then_some(FileHeader {
-        shard: identity.shard,
-        sequence: group.sequence,
-        salt: group.salt,
-        first_group: group.number,
-        previous: group.previous,
-        directory: identity.directory,
-        started_ms: group.written_ms,
-        file_bytes: identity.file_bytes,
-    })
-}
-
-/// Where the footer starts of a file that ends as a segment.
-async fn read_footer_position<B: Backend>(
-    reactor: &Reactor<B>,
-    id: FileId,
-    len: u64,
-    number: FileNumber,
-    identity: &WalIdentity,
-) -> Option<u64> {
-    if len == identity.file_bytes || len < BLOCK as u64 || !len.is_multiple_of(BLOCK as u64) {
-        return None;
-    }
-    let (buf, read) = reactor.read(id, len - BLOCK as u64, AlignedBuf::zeroed(BLOCK)).await;
-    read.ok().filter(|read| *read == BLOCK)?;
-    let trailer = Trailer::read(&buf[BLOCK - TRAILER_BYTES..]).ok()?;
-    let ours =
-        trailer.file == number && trailer.directory == identity.directory && trailer.file_bytes() == len;
-    ours.then_some(trailer.footer_position)
 }
 
 struct Walk<'a> {
@@ -485,34 +327,4 @@ impl Walk<'_> {
             self.revision = Some(Witnessed { revision, said_by, file, position });
         }
     }
-}
-
-/// Reads a file. What can't be read is zeros, with the first place and error beside it.
-async fn read_file<B: Backend>(
-    reactor: &Reactor<B>,
-    id: FileId,
-    len: u64,
-) -> (Vec<u8>, Option<(u64, io::Error)>) {
-    let len = len as usize / BLOCK * BLOCK;
-    let mut bytes = vec![0; len];
-    let mut unreadable = None;
-    let mut at = 0;
-    let mut size = READ_BYTES;
-    while at < len {
-        let want = size.min(len - at);
-        let (buf, read) = reactor.read(id, at as u64, AlignedBuf::zeroed(want)).await;
-        match read {
-            Ok(read) => {
-                bytes[at..at + read.min(want)].copy_from_slice(&buf[..read.min(want)]);
-                at += want;
-            }
-            // Find the blocks that can't be read, so that the rest still counts.
-            Err(_) if want > BLOCK => size = BLOCK,
-            Err(error) => {
-                unreadable.get_or_insert((at as u64, error));
-                at += want;
-            }
-        }
-    }
-    (bytes, unreadable)
 }
