@@ -13,7 +13,7 @@ use crate::append::{Ack, AppendError, Appended};
 use crate::config::{LimitsConfig, PartitionConfig};
 use crate::directory::{Directory, check_name};
 use crate::ids::{PartitionId, ShardId};
-use crate::mailbox::{Refused, Request};
+use crate::mailbox::Request;
 use crate::metrics::ShardStats;
 use crate::partition::{Partition, ShardLink};
 use crate::record::Batch;
@@ -140,7 +140,7 @@ impl Log {
     /// holds up what comes behind it there until the slowest shard has it on disk.
     pub fn append_atomic(&self, batches: Vec<(Partition, Batch)>) -> Ticket<JointResult> {
         if let Some(gone) = self.find_deleted(&batches) {
-            return Ticket::ready(Err(AppendError::NoSuchPartition(gone)), Err);
+            return Ticket::ready(Err(AppendError::NoSuchPartition(gone)));
         }
         let mut total = 0;
         let mut by_shard: Vec<(ShardId, Vec<usize>, SmallVec<[Part; 1]>)> = Vec::new();
@@ -148,13 +148,13 @@ impl Log {
         for (index, (partition, batch)) in batches.into_iter().enumerate() {
             let bytes_max = match check_batch_shape(&self.inner.limits, partition.id, &batch) {
                 Ok(bytes_max) => bytes_max,
-                Err(error) => return Ticket::ready(Err(error), Err),
+                Err(error) => return Ticket::ready(Err(error)),
             };
             total += bytes_max;
             if total > u64::from(self.inner.limits.batch_bytes_max) {
                 let limit = self.inner.limits.batch_bytes_max;
                 let error = AppendError::BatchTooLarge { partition: partition.id, size: total, limit };
-                return Ticket::ready(Err(error), Err);
+                return Ticket::ready(Err(error));
             }
             let shard = partition.link.mailbox.shard();
             let part = Part { partition: partition.id, batch, expected: None, bytes_max };
@@ -167,7 +167,7 @@ impl Log {
             }
         }
         if by_shard.is_empty() {
-            return Ticket::ready(Ok(Vec::new()), Err);
+            return Ticket::ready(Ok(Vec::new()));
         }
         self.send_joint(count, by_shard)
     }
@@ -207,27 +207,24 @@ impl Log {
             return Ticket::send(&link(shard).mailbox, slot, None, request(indexes, parts), Err);
         }
         for (shard, indexes, parts) in by_shard {
-            let mut request = request(indexes, parts);
             // Every part must be sent once the first is: wait for room, the shard makes some.
-            loop {
-                match link(shard).mailbox.try_send(request) {
-                    Ok(()) => break,
-                    Err(Refused::Full(back)) => request = back,
-                    Err(Refused::Ended(Request::Append(back), error)) => {
-                        back.refuse(error);
-                        break;
+            match link(shard).mailbox.send(request(indexes, parts)) {
+                Ok(None) => {}
+                Ok(Some(waiting)) => {
+                    while waiting.is_waiting() {
+                        std::thread::yield_now();
                     }
-                    Err(Refused::Ended(..)) => break,
                 }
-                std::thread::yield_now();
+                Err((Request::Append(back), error)) => back.refuse(error),
+                Err(_) => {}
             }
         }
-        Ticket::waiting(slot, Err)
+        Ticket::answered_later(slot)
     }
 
     /// A snapshot of a shard's counters and latencies; none if it has ended.
     pub fn stats(&self, shard: usize) -> Ticket<Option<ShardStats>> {
-        let Some(link) = self.inner.links.get(shard) else { return Ticket::ready(None, |_| None) };
+        let Some(link) = self.inner.links.get(shard) else { return Ticket::ready(None) };
         let slot = Arc::new(Slot::new());
         let request = Request::Query(QueryRequest::Stats(slot.clone()));
         Ticket::send(&link.mailbox, slot, None, request, |_| None)

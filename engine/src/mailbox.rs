@@ -1,10 +1,10 @@
 //! The bounded queue between callers and a shard.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
-use event_listener::{Event, EventListener};
 use thalweg_io::Wake;
 
 use crate::append::AppendError;
@@ -40,32 +40,76 @@ pub(crate) enum Refused {
     Ended(Request, AppendError),
 }
 
+/// A request that found no room and stands in line. It is its ticket's, and goes with it.
+pub(crate) struct Waiting(Mutex<Option<Request>>);
+
+impl Waiting {
+    /// The request, if it still waits.
+    pub(crate) fn take(&self) -> Option<Request> {
+        lock(&self.0).take()
+    }
+
+    /// Whether it still waits.
+    pub(crate) fn is_waiting(&self) -> bool {
+        lock(&self.0).is_some()
+    }
+}
+
+/// A bounded queue, and the line in front of it: first come, first served.
+struct Lane {
+    queue: ArrayQueue<Request>,
+    line: Mutex<VecDeque<Arc<Waiting>>>,
+    /// Length of the line, to be read without the lock.
+    in_line: AtomicUsize,
+}
+
+impl Lane {
+    fn new(requests_max: u32) -> Lane {
+        Lane {
+            queue: ArrayQueue::new(requests_max as usize),
+            line: Mutex::new(VecDeque::new()),
+            in_line: AtomicUsize::new(0),
+        }
+    }
+
+    fn has_line(&self) -> bool {
+        self.in_line.load(Ordering::Acquire) > 0
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && !self.has_line()
+    }
+}
+
 /// The bounded queue of one shard: `limits.queue_requests_max` requests, and
 /// `limits.queue_bytes_max` bytes of appends that are not acknowledged yet.
 pub(crate) struct Mailbox {
     shard: ShardId,
-    queue: ArrayQueue<Request>,
+    arrivals: Lane,
     /// Reads and questions, which go on while appends have to wait.
-    reads: ArrayQueue<Request>,
+    reads: Lane,
     bytes: AtomicU64,
     bytes_max: u64,
-    /// Rings when there may be room again.
-    room: Event,
     wake: Arc<Wake>,
     ended: OnceLock<AppendError>,
     /// Whether the engine is being closed: what is queued is still done.
     closing: AtomicBool,
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds the lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[allow(clippy::result_large_err, reason = "the request is the caller's, and moves either way")]
 impl Mailbox {
     pub(crate) fn new(shard: ShardId, requests_max: u32, bytes_max: u64, wake: Arc<Wake>) -> Mailbox {
         Mailbox {
             shard,
-            queue: ArrayQueue::new(requests_max as usize),
-            reads: ArrayQueue::new(requests_max as usize),
+            arrivals: Lane::new(requests_max),
+            reads: Lane::new(requests_max),
             bytes: AtomicU64::new(0),
             bytes_max,
-            room: Event::new(),
             wake,
             ended: OnceLock::new(),
             closing: AtomicBool::new(false),
@@ -76,8 +120,7 @@ impl Mailbox {
         self.shard
     }
 
-    /// Queues a request, if there is room; gives it back if not.
-    #[allow(clippy::result_large_err, reason = "the request is the caller's, and moves either way")]
+    /// Queues a request if there is room and nobody stands in line for it; gives it back if not.
     pub(crate) fn try_send(&self, request: Request) -> Result<(), Refused> {
         if let Some(error) = self.ended.get() {
             return Err(Refused::Ended(request, error.clone()));
@@ -85,67 +128,123 @@ impl Mailbox {
         if self.is_closing() {
             return Err(Refused::Ended(request, AppendError::Closed));
         }
+        let lane = self.lane(&request);
+        if lane.has_line() {
+            return Err(Refused::Full(request));
+        }
+        self.push(lane, request).map_err(Refused::Full)?;
+        self.sent();
+        Ok(())
+    }
+
+    /// Queues a request; where there is no room it stands in line, and is queued when its turn comes.
+    ///
+    /// # Errors
+    /// The request and why the shard takes nothing any more.
+    pub(crate) fn send(&self, request: Request) -> Result<Option<Arc<Waiting>>, (Request, AppendError)> {
+        let request = match self.try_send(request) {
+            Ok(()) => return Ok(None),
+            Err(Refused::Ended(request, error)) => return Err((request, error)),
+            Err(Refused::Full(request)) => request,
+        };
+        let lane = self.lane(&request);
+        let waiting = Arc::new(Waiting(Mutex::new(Some(request))));
+        {
+            let mut line = lock(&lane.line);
+            line.push_back(waiting.clone());
+            lane.in_line.fetch_add(1, Ordering::SeqCst);
+        }
+        // Room made since then was made by someone who saw no line.
+        fence(Ordering::SeqCst);
+        self.admit_waiting(lane);
+        self.sent();
+        Ok(Some(waiting))
+    }
+
+    fn lane(&self, request: &Request) -> &Lane {
+        match request {
+            Request::Append(_) | Request::Control(_) => &self.arrivals,
+            Request::Fetch(_) | Request::Query(_) => &self.reads,
+        }
+    }
+
+    /// Queues a request within the bounds.
+    fn push(&self, lane: &Lane, request: Request) -> Result<(), Request> {
         let budget = if let Request::Append(append) = &request { append.budget } else { 0 };
         if budget > 0 {
             let before = self.bytes.fetch_add(budget, Ordering::Relaxed);
             // One append always fits, whatever its size, or it could never be sent.
             if before > 0 && before + budget > self.bytes_max {
                 self.bytes.fetch_sub(budget, Ordering::Relaxed);
-                return Err(Refused::Full(request));
+                return Err(request);
             }
         }
-        let queue = match &request {
-            Request::Append(_) | Request::Control(_) => &self.queue,
-            Request::Fetch(_) | Request::Query(_) => &self.reads,
-        };
-        if let Err(request) = queue.push(request) {
+        lane.queue.push(request).inspect_err(|_| {
             self.bytes.fetch_sub(budget, Ordering::Relaxed);
-            return Err(Refused::Full(request));
-        }
+        })
+    }
+
+    fn sent(&self) {
         self.wake.notify();
         if let Some(error) = self.ended.get() {
             // The shard may have looked for the last time before the push.
             self.refuse_all(error);
         }
-        Ok(())
     }
 
-    /// A listener for room. Listen first, try again, then wait.
-    pub(crate) fn listen(&self) -> EventListener {
-        self.room.listen()
+    /// Queues from the head of the line while there is room.
+    fn admit_waiting(&self, lane: &Lane) {
+        if !lane.has_line() {
+            return;
+        }
+        let mut line = lock(&lane.line);
+        while let Some(first) = line.front() {
+            let mut request = lock(&first.0);
+            if let Some(waiting) = request.take()
+                && let Err(back) = self.push(lane, waiting)
+            {
+                *request = Some(back);
+                return;
+            }
+            drop(request);
+            line.pop_front();
+            lane.in_line.fetch_sub(1, Ordering::Release);
+        }
     }
 
     /// The next append or change of the catalog, for the shard.
     pub(crate) fn receive(&self) -> Option<Request> {
-        self.queue.pop()
+        self.arrivals.queue.pop()
     }
 
     /// The next read or question, for the shard.
     pub(crate) fn receive_read(&self) -> Option<Request> {
-        self.reads.pop()
+        self.reads.queue.pop()
     }
 
     /// Whether reads or questions wait.
     pub(crate) fn has_reads(&self) -> bool {
-        !self.reads.is_empty()
+        !self.reads.queue.is_empty()
     }
 
     /// Whether appends or changes of the catalog wait.
     pub(crate) fn has_arrivals(&self) -> bool {
-        !self.queue.is_empty()
+        !self.arrivals.queue.is_empty()
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits, in the queue or in line for it.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.has_arrivals() && !self.has_reads()
+        self.arrivals.is_empty() && self.reads.is_empty()
     }
 
-    /// Gives back budget and tells those who wait for room.
+    /// Gives back budget, and lets in who stands in line.
     pub(crate) fn release(&self, budget: u64) {
         if budget > 0 {
             self.bytes.fetch_sub(budget, Ordering::Relaxed);
         }
-        self.room.notify(usize::MAX);
+        fence(Ordering::SeqCst);
+        self.admit_waiting(&self.arrivals);
+        self.admit_waiting(&self.reads);
     }
 
     /// Wakes the shard.
@@ -157,14 +256,12 @@ impl Mailbox {
     pub(crate) fn end(&self, error: AppendError) {
         let error = self.ended.get_or_init(|| error);
         self.refuse_all(error);
-        self.room.notify(usize::MAX);
     }
 
     /// Takes nothing new; what is queued is still done.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.wake.notify();
-        self.room.notify(usize::MAX);
     }
 
     /// Whether the engine is being closed.
@@ -178,8 +275,15 @@ impl Mailbox {
     }
 
     fn refuse_all(&self, error: &AppendError) {
-        while let Some(request) = self.queue.pop().or_else(|| self.reads.pop()) {
-            request.refuse(error.clone());
+        for lane in [&self.arrivals, &self.reads] {
+            while let Some(request) = lane.queue.pop() {
+                request.refuse(error.clone());
+            }
+            let line = std::mem::take(&mut *lock(&lane.line));
+            lane.in_line.fetch_sub(line.len(), Ordering::Release);
+            for request in line.iter().filter_map(|waiting| waiting.take()) {
+                request.refuse(error.clone());
+            }
         }
     }
 }

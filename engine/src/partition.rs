@@ -75,10 +75,8 @@ impl Partition {
 
     /// Appends a record or a batch. The ticket resolves when it is on the disk.
     ///
-    /// Appends of one thread keep their order as long as the queue has room. One that finds it full
-    /// is sent when its ticket is polled or waited for, so a later one may overtake it: keep fewer
-    /// than `limits.queue_requests_max` in flight, or use [`append_if`](Self::append_if) or
-    /// [`try_append`](Self::try_append) where the order matters.
+    /// Appends of one thread keep their order. One that finds the queue full stands in line until
+    /// there is room; see [`Ticket`].
     ///
     /// # Errors
     /// The ticket's: see [`AppendError`].
@@ -99,7 +97,7 @@ impl Partition {
                 let pool = Some(self.link.pool.clone());
                 Ticket::send(&self.link.mailbox, slot, pool, Request::Append(request), Err)
             }
-            Err(error) => Ticket::ready(Err(error), Err),
+            Err(error) => Ticket::ready(Err(error)),
         }
     }
 
@@ -115,7 +113,7 @@ impl Partition {
         let (request, slot) = self.request(batch.into(), options)?;
         let sent = slot.clone();
         match self.link.mailbox.try_send(Request::Append(request)) {
-            Ok(()) => Ok(Ticket::sent(sent, self.link.pool.clone(), Err)),
+            Ok(()) => Ok(Ticket::sent(sent, self.link.pool.clone())),
             Err(Refused::Ended(_, error)) => Err(error.into()),
             Err(Refused::Full(Request::Append(mut request))) => {
                 let part = request.parts.pop().expect("a request has its batch");

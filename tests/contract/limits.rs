@@ -84,6 +84,49 @@ pub(crate) async fn a_full_queue_gives_the_batch_back_and_then_goes_on(mut host:
     assert_eq!(host.append(&p, "last").await, tried + 51);
 }
 
+pub(crate) async fn appends_past_a_full_queue_keep_their_order(mut host: impl Host) {
+    host.config().limits.queue_requests_max = 16;
+    host.config().limits.queue_bytes_max = 32 << 10;
+    host.open().await;
+    let (p, q) = (host.create("p").await, host.create("q").await);
+    let tickets: Vec<_> =
+        (0..1500).map(|n| (n, if n % 3 == 0 { &q } else { &p }.append(n.to_string()))).collect();
+    // Whoever is waited for first, the order is that of asking.
+    for (n, ticket) in tickets.into_iter().rev() {
+        let offset = host.drive(ticket).await.unwrap().base_offset.0;
+        assert_eq!(offset, if n % 3 == 0 { n / 3 } else { n - n / 3 - 1 });
+    }
+    let (_, values) = host.values(&q).await;
+    assert!(values.iter().enumerate().all(|(at, value)| *value == (at * 3).to_string()));
+}
+
+pub(crate) async fn a_ticket_dropped_in_line_takes_its_append_back(mut host: impl Host) {
+    host.config().limits.queue_requests_max = 16;
+    host.open().await;
+    let p = host.create("p").await;
+    let mut kept = Vec::new();
+    for n in 0..600 {
+        let ticket = p.append(n.to_string());
+        if n % 2 == 0 {
+            kept.push((n, ticket));
+        }
+    }
+    let mut previous = None;
+    let mut offsets = Vec::new();
+    for (n, ticket) in kept {
+        let offset = host.drive(ticket).await.unwrap().base_offset;
+        assert!(previous < Some(offset), "{n}");
+        previous = Some(offset);
+        offsets.push((n, offset.0));
+    }
+    let (first, values) = host.values(&p).await;
+    assert_eq!(first, 0);
+    assert!(offsets.iter().all(|(n, offset)| values[*offset as usize] == n.to_string()));
+    assert!((300..=600).contains(&values.len()), "{} of 600", values.len());
+    let order: Vec<u64> = values.iter().map(|value| value.parse().unwrap()).collect();
+    assert!(order.is_sorted());
+}
+
 pub(crate) async fn there_are_only_so_many_partitions(mut host: impl Host) {
     host.config().limits.partitions_max = 5;
     host.open().await;

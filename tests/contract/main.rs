@@ -73,6 +73,8 @@ macro_rules! contract {
                 limits::an_empty_batch_is_refused
                 limits::a_compacted_partition_wants_keys
                 limits::a_full_queue_gives_the_batch_back_and_then_goes_on
+                limits::appends_past_a_full_queue_keep_their_order
+                limits::a_ticket_dropped_in_line_takes_its_append_back
                 limits::a_batch_at_the_limit_is_taken
                 limits::there_are_only_so_many_partitions
             );
