@@ -1,5 +1,7 @@
 //! Single functions on the way of an append, with criterion.
 
+#![forbid(unsafe_code)]
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use thalweg::Record;

@@ -1,5 +1,7 @@
 //! The examples of `docs/manual.md`, run as they stand there.
 
+#![forbid(unsafe_code)]
+
 use std::path::Path;
 use std::process::Command;
 

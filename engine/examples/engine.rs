@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release --example engine [DIR]`
 
+#![forbid(unsafe_code)]
+
 use std::error::Error;
 use std::path::PathBuf;
 

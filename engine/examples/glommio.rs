@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --features glommio --example glommio [DIR]`
 
+#![forbid(unsafe_code)]
+
 use std::error::Error;
 use std::path::PathBuf;
 

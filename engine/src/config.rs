@@ -353,7 +353,8 @@ impl Config {
             file >= 2 * block + chunk + crate::append::persist::CONTROL_RESERVE && file <= 16 << 30,
             "wal.file_bytes",
             file,
-            "must hold two blocks and the largest group (limits.batch_bytes_max, group.bytes_max), and be at most 16 GiB",
+            "must hold two blocks and the largest group (limits.batch_bytes_max, group.bytes_max), and be \
+             at most 16 GiB",
         )?;
         rule(
             self.cache.bytes >= (flying + 4) * chunk && self.cache.bytes <= 1 << 42,

@@ -32,7 +32,7 @@
 //! | | who runs the shard | for |
 //! |---|---|---|
 //! | [`Engine`] | a pinned thread per shard | any program, any async runtime or none |
-//! | [`OwnedShard`] | your loop calls [`turn`](OwnedShard::turn) | the last microsecond: no second thread, no hand-over |
+//! | [`OwnedShard`] | your loop calls [`turn`](OwnedShard::turn) | the last microsecond: no hand-over |
 //! | [`OwnedShard::open_within`] | a glommio executor | programs that live in one (feature `glommio`) |
 //!
 //! # What is promised

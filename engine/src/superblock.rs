@@ -20,7 +20,7 @@ const MAGIC: [u8; 8] = *b"TLWDIR\x00\x01";
 /// | 12..16 | `shards`         | shards of the directory, fixed                     |
 /// | 16..32 | `directory`      | random identity                                    |
 /// | 32..40 | `wal_file_bytes` | length of every WAL file, fixed                    |
-/// | 40..48 | `replay_speed`   | bytes per second at which the WAL read back, measured when the directory was made |
+/// | 40..48 | `replay_speed`   | bytes/s at which the WAL read back when made       |
 /// | 48..56 | `created_ms`     | wall clock, ms                                     |
 /// | 56..64 | reserved         | zero                                               |
 ///

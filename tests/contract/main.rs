@@ -1,5 +1,7 @@
 //! What a log is, stated once and tried on every host.
 
+#![forbid(unsafe_code)]
+
 mod appending;
 mod blocking;
 mod catalog;

@@ -1,5 +1,7 @@
 //! What the disk may do to a log, and what the log makes of it.
 
+#![forbid(unsafe_code)]
+
 mod damage;
 mod errors;
 mod space;

@@ -2,6 +2,9 @@
 //!
 //! `THALWEG_SEEDS=from..to` runs other seeds; a failing seed prints its number and its last steps.
 
+#![forbid(unsafe_code)]
+
+mod rough;
 mod run;
 mod truth;
 
@@ -11,7 +14,8 @@ use thalweg::config::{BackendSetting, CommitSetting};
 use thalweg_io::sim::{Effect, FaultRule, OpKind};
 use thalweg_tests::{Owned, Sim, block_on};
 
-use run::{Story, settings};
+use rough::settings;
+use run::Story;
 
 /// Seeds of the test command.
 fn seeds(count: u64) -> std::ops::Range<u64> {

@@ -1,6 +1,8 @@
 //! What the kernel is asked for: one data write and one sync per group, whatever the number of
 //! partitions, and no acknowledgement before its sync. Looked at from outside, with strace.
 
+#![forbid(unsafe_code)]
+
 use std::process::Command;
 
 /// A system call on a log file, in order.

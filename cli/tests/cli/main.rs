@@ -1,5 +1,7 @@
 //! The binary from outside: what it prints, what it leaves on the disk, how it ends.
 
+#![forbid(unsafe_code)]
+
 mod crash;
 mod damage;
 mod errors;

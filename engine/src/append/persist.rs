@@ -138,7 +138,10 @@ impl<B: Backend> Shard<B> {
                 if state.partitions.len() >= limit as usize {
                     return refuse(ControlError::TooMany(limit));
                 }
-                *partition = state.take_partition_id(self.core.shards);
+                let Some(id) = state.take_partition_id(self.core.shards) else {
+                    return refuse(ControlError::NoIdsLeft);
+                };
+                *partition = id;
                 state.partitions.insert(*partition, name.as_str().into(), *config, crate::Offset(0));
             }
             Control::Delete { partition } => {
@@ -260,22 +263,8 @@ impl<B: Backend> Shard<B> {
         for joint in formed.joints.iter().filter(|(part, _)| part.joint.spans_shards()) {
             active.joint = active.joint.max(joint.0.joint.transaction);
         }
-        for placed in &formed.placed {
-            active.batch_bytes += u64::from(placed.len);
-            let Some(partition) = state.partitions.get_mut(placed.partition) else { continue };
-            partition.tail.push_back(crate::partitions::TailEntry {
-                base_offset: placed.base_offset,
-                position: placed.position,
-                max_timestamp_ms: placed.max_timestamp_ms,
-                span: placed.span,
-                len: placed.len,
-            });
-            if partition.touched != active.sequence {
-                partition.touched = active.sequence;
-                active.touched.push(placed.partition);
-            }
-        }
         let file = active.id;
+        state.note_placed(&formed.placed);
         let Some(view) = state.cache.publish(total) else { unreachable!("reserved above") };
         formed.bytes = total as u64;
         formed.formed_at = core.reactor.now();

@@ -93,6 +93,11 @@ pub enum ControlError {
     /// The shard has as many partitions as `limits.partitions_max` allows.
     #[error("the shard has {0} partitions, as many as limits.partitions_max allows")]
     TooMany(u32),
+    /// Every id of the shard has been given out: ids are never used twice.
+    #[error(
+        "every partition id of the shard was given out, and none is used twice; use a new data directory"
+    )]
+    NoIdsLeft,
     /// As for an append.
     #[error(transparent)]
     Append(#[from] AppendError),

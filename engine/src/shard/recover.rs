@@ -51,7 +51,8 @@ pub enum RecoverError {
     Manifest(#[from] ManifestError),
     /// Acknowledged records may be damaged or missing. Nothing was changed.
     #[error(
-        "{path}, byte {position}: {reason}. Nothing was changed; `thalweg verify` shows the damage, `thalweg repair` what can be saved"
+        "{path}, byte {position}: {reason}. Nothing was changed; `thalweg verify` shows the damage, \
+         `thalweg repair` what can be saved"
     )]
     Damaged {
         /// The file.

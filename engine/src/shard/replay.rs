@@ -71,9 +71,37 @@ pub(crate) fn check_revision(place: &ShardPlace, loaded: &Loaded, scan: &Scan) -
 impl Found<'_> {
     /// Builds the state from manifest, segments and groups.
     pub(crate) fn replay(&self, region: Arc<Region>) -> Result<(State, u64), RecoverError> {
+        let mut state = self.empty_state(region);
+        for (id, meta) in &self.loaded.manifest.partitions {
+            state.partitions.insert(*id, meta.name.clone(), meta.config, meta.log_start);
+        }
+        self.add_segments(&mut state);
+        for id in state.partitions.ids() {
+            let Some(partition) = state.partitions.get_mut(id) else { continue };
+            partition.runs.sort_unstable_by_key(|run| run.base_offset);
+            let end = partition.sealed_end();
+            (partition.flushed, partition.log_end) = (end, end);
+        }
+        self.add_wal_files(&mut state);
+        let mut last = None;
+        for group in &self.scan.groups {
+            self.replay_group(&mut state, group)?;
+            last = Some(group);
+        }
+        if let Some(group) = last {
+            state.wal.previous = group.header.crc;
+            state.wal.next_group = group.header.number.next();
+            state.wal.durable = group.header.number;
+        } else if let Some((_, _, header)) = self.scan.live().next() {
+            state.wal.previous = header.previous;
+        }
+        Ok((state, self.scan.groups.len() as u64))
+    }
+
+    fn empty_state(&self, region: Arc<Region>) -> State {
         let manifest = &self.loaded.manifest;
         let superblock = &self.place.superblock;
-        let mut state = State {
+        State {
             shard: self.place.shard,
             partitions: Partitions::default(),
             wal: WalRing {
@@ -104,12 +132,12 @@ impl Found<'_> {
             out_of_space: false,
             roll_wanted: false,
             closing: false,
-        };
-        for (id, meta) in &manifest.partitions {
-            state.partitions.insert(*id, meta.name.clone(), meta.config, meta.log_start);
         }
+    }
+
+    fn add_segments(&self, state: &mut State) {
         for (file, runs) in self.footers {
-            let meta = manifest.segments[file].clone();
+            let meta = self.loaded.manifest.segments[file].clone();
             let mut segment = SegmentState { meta, live_bytes: 0, live_runs: 0 };
             for run in runs {
                 let Some(partition) = state.partitions.get_mut(run.partition) else { continue };
@@ -125,26 +153,6 @@ impl Found<'_> {
             }
             state.segments.insert(*file, segment);
         }
-        for id in state.partitions.ids() {
-            let Some(partition) = state.partitions.get_mut(id) else { continue };
-            partition.runs.sort_unstable_by_key(|run| run.base_offset);
-            let end = partition.sealed_end();
-            (partition.flushed, partition.log_end) = (end, end);
-        }
-        self.add_wal_files(&mut state);
-        let mut last = None;
-        for group in &self.scan.groups {
-            self.replay_group(&mut state, group)?;
-            last = Some(group);
-        }
-        if let Some(group) = last {
-            state.wal.previous = group.header.crc;
-            state.wal.next_group = group.header.number.next();
-            state.wal.durable = group.header.number;
-        } else if let Some((_, _, header)) = self.scan.live().next() {
-            state.wal.previous = header.previous;
-        }
-        Ok((state, self.scan.groups.len() as u64))
     }
 
     /// Takes the files of the ring over: live ones in order of use, the last of them active.

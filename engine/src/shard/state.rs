@@ -6,11 +6,12 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::append::AppendError;
+use crate::append::group::Placed;
 use crate::append::request::Queued;
 use crate::cache::TailCache;
 use crate::ids::{FileNumber, PartitionId, ShardId};
 use crate::manifest::{Change, SegmentMeta};
-use crate::partitions::Partitions;
+use crate::partitions::{Partitions, TailEntry};
 use crate::read::request::FetchRequest;
 use crate::wal::ring::WalRing;
 
@@ -64,18 +65,38 @@ impl State {
         Some(AppendError::Halted { shard: self.shard, reason })
     }
 
-    /// The next partition id of this shard; ids of one shard are `shards` apart.
-    pub(crate) fn take_partition_id(&mut self, shards: u16) -> PartitionId {
+    /// The next partition id of this shard, if any is left; ids of one shard are `shards` apart.
+    pub(crate) fn take_partition_id(&mut self, shards: u16) -> Option<PartitionId> {
         let id = self.next_partition;
-        self.next_partition = PartitionId(id.0 + u32::from(shards));
-        id
+        self.next_partition = PartitionId(id.0.checked_add(u32::from(shards))?);
+        Some(id)
     }
 
     /// A file number nobody has had.
     pub(crate) fn take_file_number(&mut self) -> FileNumber {
         let number = self.next_file;
-        self.next_file = FileNumber(number.0 + 1);
+        self.next_file = FileNumber(number.0.saturating_add(1));
         number
+    }
+
+    /// Notes where records of the next group are: in the active WAL file.
+    pub(crate) fn note_placed(&mut self, all: &[Placed]) {
+        let Some(active) = &mut self.wal.active else { return };
+        for placed in all {
+            active.batch_bytes += u64::from(placed.len);
+            let Some(partition) = self.partitions.get_mut(placed.partition) else { continue };
+            partition.tail.push_back(TailEntry {
+                base_offset: placed.base_offset,
+                position: placed.position,
+                max_timestamp_ms: placed.max_timestamp_ms,
+                span: placed.span,
+                len: placed.len,
+            });
+            if partition.touched != active.sequence {
+                partition.touched = active.sequence;
+                active.touched.push(placed.partition);
+            }
+        }
     }
 
     /// A partition no longer refers to a run of `file`.

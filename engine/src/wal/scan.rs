@@ -85,27 +85,7 @@ pub async fn scan<B: Backend>(
     outside_durable: GroupNumber,
     mode: OpenMode,
 ) -> io::Result<Scan> {
-    let mut found = Vec::new();
-    for number in files.chain(strays.iter().copied()) {
-        let path = file_path(dir, number);
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let (id, len) = reactor.open(&path, mode).await.map_err(named)?;
-        if mode == OpenMode::ReadWrite {
-            // After a failed sync the kernel may hold what the disk does not: ask the disk first.
-            reactor.run(Op::Sync { file: id }).await.map_err(named)?;
-        }
-        let (life, unreadable) = read_life(reactor, id, len, identity).await;
-        if life == Life::Spare && strays.contains(&number) {
-            reactor.run(Op::Close { file: id }).await.map_err(named)?;
-            continue;
-        }
-        let footer = read_footer_position(reactor, id, len, number, identity).await;
-        let short = len < identity.file_bytes && footer.is_none();
-        let short = short.then(|| format!("the file has {len} of {} B", identity.file_bytes));
-        found.push(FoundFile { number, id, len, life, footer, flaw: short.or(unreadable) });
-    }
-    // Live files by sequence, spare ones behind.
-    found.sort_by_key(|file| file.life.header().map_or(u64::MAX, |header| header.sequence.0));
+    let found = find_files(reactor, dir, files, strays, identity, mode).await?;
     let mut walk = Walk {
         identity,
         groups: Vec::new(),
@@ -152,6 +132,38 @@ pub async fn scan<B: Backend>(
         last_sequence: last_sequence.unwrap_or_default(),
         revision: walk.revision,
     })
+}
+
+/// Opens the files of the ring: live ones in order of use, spare ones behind.
+async fn find_files<B: Backend>(
+    reactor: &Reactor<B>,
+    dir: &Path,
+    files: impl Iterator<Item = FileNumber>,
+    strays: &[FileNumber],
+    identity: &WalIdentity,
+    mode: OpenMode,
+) -> io::Result<Vec<FoundFile>> {
+    let mut found = Vec::new();
+    for number in files.chain(strays.iter().copied()) {
+        let path = file_path(dir, number);
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let (id, len) = reactor.open(&path, mode).await.map_err(named)?;
+        if mode == OpenMode::ReadWrite {
+            // After a failed sync the kernel may hold what the disk does not: ask the disk first.
+            reactor.run(Op::Sync { file: id }).await.map_err(named)?;
+        }
+        let (life, unreadable) = read_life(reactor, id, len, identity).await;
+        if life == Life::Spare && strays.contains(&number) {
+            reactor.run(Op::Close { file: id }).await.map_err(named)?;
+            continue;
+        }
+        let footer = read_footer_position(reactor, id, len, number, identity).await;
+        let short = len < identity.file_bytes && footer.is_none();
+        let short = short.then(|| format!("the file has {len} of {} B", identity.file_bytes));
+        found.push(FoundFile { number, id, len, life, footer, flaw: short.or(unreadable) });
+    }
+    found.sort_by_key(|file: &FoundFile| file.life.header().map_or(u64::MAX, |header| header.sequence.0));
+    Ok(found)
 }
 
 struct Walk<'a> {
