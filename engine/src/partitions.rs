@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::append::group::Placed;
 use crate::config::PartitionConfig;
 use crate::ids::{FileNumber, Offset, PartitionId, WalPosition, WalSequence};
 
@@ -24,6 +25,13 @@ pub(crate) struct TailEntry {
 impl TailEntry {
     pub(crate) fn end_offset(&self) -> Offset {
         self.base_offset.plus(u64::from(self.span))
+    }
+}
+
+impl From<&Placed> for TailEntry {
+    fn from(placed: &Placed) -> TailEntry {
+        let Placed { base_offset, position, max_timestamp_ms, span, len, .. } = *placed;
+        TailEntry { base_offset, position, max_timestamp_ms, span, len }
     }
 }
 

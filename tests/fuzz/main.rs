@@ -7,7 +7,6 @@
 
 #![forbid(unsafe_code)]
 
-mod make;
 mod mutate;
 mod targets;
 

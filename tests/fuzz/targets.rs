@@ -15,14 +15,15 @@ use thalweg::wire::Fields;
 use thalweg::{Config, From, OwnedShard};
 use thalweg_io::sim::{SimDisk, SimOptions};
 use thalweg_io::{BLOCK, Op, Reactor};
+use thalweg_tests::specimen;
 
+use crate::fuzz;
 use crate::mutate::{Dice, length_at, seal};
-use crate::{fuzz, make};
 
 /// A whole file of that kind.
 fn whole(name: &str) -> Vec<u8> {
     static FILES: OnceLock<Vec<(&str, Vec<u8>)>> = OnceLock::new();
-    let files = FILES.get_or_init(make::all);
+    let files = FILES.get_or_init(specimen::all);
     files.iter().find(|(known, _)| *known == name).expect("one of the files").1.clone()
 }
 
@@ -250,7 +251,7 @@ fn manifest_edits() {
 
 fn config() -> Config {
     let mut config = Config::new("sim");
-    config.wal.file_bytes = make::WAL_FILE_BYTES;
+    config.wal.file_bytes = specimen::WAL_FILE_BYTES;
     config.group.bytes_max = 8 << 10;
     config.limits.batch_bytes_max = 8 << 10;
     config.cache.bytes = 128 << 10;
@@ -317,7 +318,7 @@ fn data_directories() {
             let hit = index == damaged || dice.below(12) == 0;
             let mut bytes = if hit { changed(dice, name) } else { whole(name) };
             if path.ends_with("1.log") && bytes.len() > BLOCK && !dice.bytes(20).is_empty() {
-                bytes.resize(make::WAL_FILE_BYTES as usize, 0);
+                bytes.resize(specimen::WAL_FILE_BYTES as usize, 0);
             }
             disk.put(path, &bytes);
         }

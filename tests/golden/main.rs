@@ -6,7 +6,6 @@
 
 #![forbid(unsafe_code)]
 
-mod make;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +15,7 @@ use thalweg::config::BackendSetting;
 use thalweg::inspect::{Dumped, dump, verify};
 use thalweg::record::BatchKind;
 use thalweg::{Config, From, OwnedShard};
+use thalweg_tests::specimen;
 
 fn place(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
@@ -24,6 +24,11 @@ fn place(name: &str) -> PathBuf {
 fn golden(name: &str) -> Vec<u8> {
     let path = place(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every golden file with the bytes it should have.
+fn files() -> impl Iterator<Item = (String, Vec<u8>)> {
+    specimen::all().into_iter().map(|(name, bytes)| (format!("{name}_v1.bin"), bytes))
 }
 
 /// The lines of `expected.txt` about one file.
@@ -46,16 +51,16 @@ fn check_lines(name: &str, got: &str, want: &str) {
 fn made_again_the_files_have_the_same_bytes() {
     if std::env::var_os("THALWEG_BLESS").is_some_and(|value| value == "1") {
         let mut text = String::new();
-        for (name, bytes) in make::all() {
-            std::fs::write(place(name), &bytes).expect("a place for the golden file");
-            let lines = show::show(name, &bytes).expect("what was just made can be read");
+        for (name, bytes) in files() {
+            std::fs::write(place(&name), &bytes).expect("a place for the golden file");
+            let lines = show::show(&name, &bytes).expect("what was just made can be read");
             text.push_str(&format!("# {name}\n{lines}"));
         }
         std::fs::write(place("expected.txt"), text).expect("a place for the expected values");
         panic!("the golden files are written anew: look at the difference, then run without THALWEG_BLESS");
     }
-    for (name, bytes) in make::all() {
-        let kept = golden(name);
+    for (name, bytes) in files() {
+        let kept = golden(&name);
         let differs = kept.iter().zip(&bytes).position(|(kept, made)| kept != made);
         assert_eq!(differs, None, "{name}: the first byte that differs");
         assert_eq!(kept.len(), bytes.len(), "{name}: length");
@@ -64,9 +69,9 @@ fn made_again_the_files_have_the_same_bytes() {
 
 #[test]
 fn the_files_hold_what_they_held() {
-    for (name, _) in make::all() {
-        let got = show::show(name, &golden(name)).expect("a golden file is whole");
-        check_lines(name, &got, &expected(name));
+    for (name, _) in files() {
+        let got = show::show(&name, &golden(&name)).expect("a golden file is whole");
+        check_lines(&name, &got, &expected(&name));
     }
 }
 
@@ -74,7 +79,7 @@ fn the_files_hold_what_they_held() {
 fn lay_out(root: &Path) {
     std::fs::create_dir_all(root.join("shard-0")).expect("a directory");
     let mut wal = golden("wal_v1.bin");
-    wal.resize(make::WAL_FILE_BYTES as usize, 0);
+    wal.resize(specimen::WAL_FILE_BYTES as usize, 0);
     let files = [
         ("SUPERBLOCK", golden("superblock_v1.bin")),
         ("shard-0/MANIFEST-0000000000000001", golden("manifest_v1.bin")),
@@ -100,7 +105,7 @@ fn verify_and_dump_find_no_damage_in_them() {
     .expect("a data directory");
 }
 
-/// Every record of a shard, as `make::WANT` writes them.
+/// Every record of a shard, as `specimen::WANT` writes them.
 fn records(shard: &mut OwnedShard) -> Vec<String> {
     let mut found = Vec::new();
     for partition in shard.log().partitions() {
@@ -135,7 +140,7 @@ fn the_engine_opens_them_and_goes_on() {
     config.limits.batch_bytes_max = 8192;
     config.cache.bytes = 256 << 10;
     let mut shard = OwnedShard::open(config).expect("the golden directory opens");
-    assert_eq!(records(&mut shard), make::WANT);
+    assert_eq!(records(&mut shard), specimen::WANT);
     let events = shard.log().partition("events").expect("a known partition");
     let ticket = events.append("seven");
     assert_eq!(shard.block_on(ticket).expect("an append").base_offset.0, 7);
@@ -155,12 +160,12 @@ fn python(file: &Path) -> Option<Output> {
 
 #[test]
 fn an_independent_reader_finds_the_same() {
-    for (name, _) in make::all() {
-        let Some(output) = python(&place(name)) else { return };
+    for (name, _) in files() {
+        let Some(output) = python(&place(&name)) else { return };
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{name}: {errors}");
         let got = String::from_utf8(output.stdout).expect("UTF-8");
-        check_lines(name, &got, &expected(name));
+        check_lines(&name, &got, &expected(&name));
     }
 }
 

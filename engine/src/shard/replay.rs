@@ -247,13 +247,7 @@ impl Found<'_> {
                     placed.partition, placed.base_offset, partition.log_end
                 )));
             }
-            partition.tail.push_back(TailEntry {
-                base_offset: placed.base_offset,
-                position: placed.position,
-                max_timestamp_ms: placed.max_timestamp_ms,
-                span: placed.span,
-                len: placed.len,
-            });
+            partition.tail.push_back(TailEntry::from(placed));
             (partition.flushed, partition.log_end) = (end, end);
             if partition.touched != sequence {
                 partition.touched = sequence;

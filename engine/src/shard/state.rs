@@ -85,13 +85,7 @@ impl State {
         for placed in all {
             active.batch_bytes += u64::from(placed.len);
             let Some(partition) = self.partitions.get_mut(placed.partition) else { continue };
-            partition.tail.push_back(TailEntry {
-                base_offset: placed.base_offset,
-                position: placed.position,
-                max_timestamp_ms: placed.max_timestamp_ms,
-                span: placed.span,
-                len: placed.len,
-            });
+            partition.tail.push_back(TailEntry::from(placed));
             if partition.touched != active.sequence {
                 partition.touched = active.sequence;
                 active.touched.push(placed.partition);

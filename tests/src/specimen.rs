@@ -1,4 +1,5 @@
-//! A small data directory of one shard, made with the encoders alone: what the targets start from.
+//! A specimen of every file: a small data directory of one shard, made with the encoders alone.
+//! The golden files are its bytes, and the fuzz targets start from them.
 
 use thalweg::manifest::{Change, Edit, SegmentKind, SegmentMeta, encode_edit};
 use thalweg::record::{
@@ -13,10 +14,24 @@ use thalweg::{FileNumber, GroupNumber, LeaderEpoch, Offset, PartitionId, ShardId
 use thalweg::{PartitionConfig, Retention};
 use thalweg_io::BLOCK;
 
-pub(crate) const WAL_FILE_BYTES: u64 = 224 << 10;
+/// Length of its WAL files.
+pub const WAL_FILE_BYTES: u64 = 224 << 10;
 const DIRECTORY: u128 = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff;
 const SHARD: ShardId = ShardId(0);
 const MS: i64 = 1_700_000_000_000;
+
+/// Every record of the directory, as the engine should read it.
+pub const WANT: &[&str] = &[
+    "events 0 Some(\"zero\")",
+    "events 1 None",
+    "events 2 Some(\"\")",
+    "events 3 Some(\"three\")",
+    "events 4 Some(\"four\")",
+    "events 5 Some(\"five\")",
+    "events 6 Some(\"six\")",
+    "größe 1 Some(\"b\")",
+    "raw 0..3 bytes of another format",
+];
 
 fn record(key: Option<&str>, value: Option<&str>, at_ms: i64) -> Record {
     let bytes = |text: &str| text.to_owned().into_bytes().into();
@@ -229,7 +244,7 @@ fn manifest(promoted: SegmentMeta, shared: SegmentMeta) -> Vec<u8> {
     };
     let (mut bytes, crc) = encode_edit(&snapshot, SHARD, DIRECTORY, 0);
     bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
-    let retention = Retention { bytes_max: Some(1 << 40), age_max_ms: Some(86_400_000) };
+    let retention = Retention { bytes_max: Some(1 << 40), age_max_ms: Some(1 << 50) };
     let edit = Edit {
         revision: 6,
         snapshot: false,
@@ -252,8 +267,8 @@ fn manifest(promoted: SegmentMeta, shared: SegmentMeta) -> Vec<u8> {
     bytes
 }
 
-/// Every file of it, by name.
-pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
+/// Every file, by name.
+pub fn all() -> Vec<(&'static str, Vec<u8>)> {
     let superblock = Superblock {
         shards: 1,
         directory: DIRECTORY,
