@@ -33,7 +33,6 @@ ENGINE_BANS = "|".join([  # what passes by the simulator, or makes a seed's seco
 ENGINE_MAY = {  # file: what it may use, and why
     "engine/src/engine.rs": ("std::thread::Builder::new std::thread::JoinHandle", "the pinned threads"),
     "engine/src/inspect/mod.rs": (".exists()", "no lock file may be made in a folder that is not ours"),
-    "engine/src/log.rs": ("std::thread::yield_now", "a caller yields until a joint append is sent"),
     "engine/src/shard/thread.rs": ("Instant Instant::now std::thread::yield_now", "how long it has polled"),
     "engine/src/slot.rs": ("std::thread::Thread std::thread::current std::thread::park", "a caller waits"),
     "engine/src/ticket.rs": ("std::thread::yield_now", "a spinning caller yields its core"),

@@ -164,7 +164,7 @@ impl Deref for Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.log.links().iter().for_each(|link| link.mailbox.close());
+        self.log.stop_taking();
         for thread in self.threads.drain(..) {
             // A panic there has been reported by its own thread; its callers got their errors.
             let _ = thread.join();

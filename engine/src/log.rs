@@ -52,6 +52,12 @@ impl Log {
         self.inner.directory.add(name, id)
     }
 
+    /// Takes nothing new on any shard; a joint append has all its parts before, or none.
+    pub(crate) fn stop_taking(&self) {
+        let _between_joints = self.inner.joint.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.links.iter().for_each(|link| link.mailbox.close());
+    }
+
     pub(crate) fn links(&self) -> &[ShardLink] {
         &self.inner.links
     }
@@ -136,8 +142,8 @@ impl Log {
 
     /// Appends to several partitions: all of it is stored, or nothing, also after a crash.
     ///
-    /// Over several shards this waits for room in their queues, costs each shard a group, and
-    /// holds up what comes behind it there until the slowest shard has it on disk.
+    /// Over several shards this costs each shard a group, and holds up what comes behind it there
+    /// until the slowest shard has it on disk.
     pub fn append_atomic(&self, batches: Vec<(Partition, Batch)>) -> Ticket<JointResult> {
         if let Some(gone) = self.find_deleted(&batches) {
             return Ticket::ready(Err(AppendError::NoSuchPartition(gone)));
@@ -194,6 +200,10 @@ impl Log {
         let link = |shard: ShardId| &self.inner.links[shard.0 as usize];
         let mailboxes: Vec<_> = by_shard.iter().map(|(shard, ..)| link(*shard).mailbox.clone()).collect();
         let _one_order = self.inner.joint.lock().unwrap_or_else(PoisonError::into_inner);
+        // Once a part is sent all of them must be.
+        if let Some(error) = mailboxes.iter().find_map(|mailbox| mailbox.refusal()) {
+            return Ticket::ready(Err(error));
+        }
         let spans = by_shard.len() > 1;
         let transaction = if spans { self.inner.next_joint.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let joint = Joint::new(transaction, mailboxes, count, slot.clone());
@@ -206,20 +216,20 @@ impl Log {
         if !spans && let Some((shard, indexes, parts)) = by_shard.pop() {
             return Ticket::send(&link(shard).mailbox, slot, None, request(indexes, parts), Err);
         }
+        let count = by_shard.len();
+        let mut waiting = Vec::new();
         for (shard, indexes, parts) in by_shard {
-            // Every part must be sent once the first is: wait for room, the shard makes some.
             match link(shard).mailbox.send(request(indexes, parts)) {
-                Ok(None) => {}
-                Ok(Some(waiting)) => {
-                    while waiting.is_waiting() {
-                        std::thread::yield_now();
-                    }
-                }
+                Ok(in_line) => waiting.extend(in_line),
                 Err((Request::Append(back), error)) => back.refuse(error),
                 Err(_) => {}
             }
         }
-        Ticket::answered_later(slot)
+        // Every part must be sent once one is.
+        if waiting.len() < count {
+            waiting.clear();
+        }
+        Ticket::sent_in_parts(slot, waiting)
     }
 
     /// A snapshot of a shard's counters and latencies; none if it has ended.

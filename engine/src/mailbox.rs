@@ -44,14 +44,14 @@ pub(crate) enum Refused {
 pub(crate) struct Waiting(Mutex<Option<Request>>);
 
 impl Waiting {
-    /// The request, if it still waits.
-    pub(crate) fn take(&self) -> Option<Request> {
-        lock(&self.0).take()
-    }
-
-    /// Whether it still waits.
-    pub(crate) fn is_waiting(&self) -> bool {
-        lock(&self.0).is_some()
+    /// Takes the parts of one request back, if all of them still wait.
+    pub(crate) fn take_back(parts: &[Arc<Waiting>]) {
+        let mut held: Vec<_> = parts.iter().map(|part| lock(&part.0)).collect();
+        if held.iter().all(|part| part.is_some()) {
+            let taken: Vec<_> = held.iter_mut().map(|part| part.take()).collect();
+            drop(held);
+            drop(taken);
+        }
     }
 }
 
@@ -122,11 +122,8 @@ impl Mailbox {
 
     /// Queues a request if there is room and nobody stands in line for it; gives it back if not.
     pub(crate) fn try_send(&self, request: Request) -> Result<(), Refused> {
-        if let Some(error) = self.ended.get() {
-            return Err(Refused::Ended(request, error.clone()));
-        }
-        if self.is_closing() {
-            return Err(Refused::Ended(request, AppendError::Closed));
+        if let Some(error) = self.refusal() {
+            return Err(Refused::Ended(request, error));
         }
         let lane = self.lane(&request);
         if lane.has_line() {
@@ -159,6 +156,11 @@ impl Mailbox {
         self.admit_waiting(lane);
         self.sent();
         Ok(Some(waiting))
+    }
+
+    /// Why nothing can be sent any more, if so.
+    pub(crate) fn refusal(&self) -> Option<AppendError> {
+        self.ended.get().cloned().or_else(|| self.is_closing().then_some(AppendError::Closed))
     }
 
     fn lane(&self, request: &Request) -> &Lane {
@@ -281,7 +283,7 @@ impl Mailbox {
             }
             let line = std::mem::take(&mut *lock(&lane.line));
             lane.in_line.fetch_sub(line.len(), Ordering::Release);
-            for request in line.iter().filter_map(|waiting| waiting.take()) {
+            for request in line.iter().filter_map(|waiting| lock(&waiting.0).take()) {
                 request.refuse(error.clone());
             }
         }

@@ -18,8 +18,8 @@ use crate::slot::{Slot, SlotPool, block_on};
 pub struct Ticket<T> {
     slot: Option<Arc<Slot<T>>>,
     pool: Option<Arc<SlotPool<T>>>,
-    /// The request, while it stands in line.
-    waiting: Option<Arc<Waiting>>,
+    /// The parts of the request, if none of them was queued at once.
+    waiting: Vec<Arc<Waiting>>,
 }
 
 impl<T> Ticket<T> {
@@ -36,24 +36,24 @@ impl<T> Ticket<T> {
             slot.fill(ended(error));
             None
         });
-        Ticket { slot: Some(slot), pool, waiting }
+        Ticket { slot: Some(slot), pool, waiting: Vec::from_iter(waiting) }
     }
 
     /// A ticket for a request that is sent already.
     pub(crate) fn sent(slot: Arc<Slot<T>>, pool: Arc<SlotPool<T>>) -> Ticket<T> {
-        Ticket { slot: Some(slot), pool: Some(pool), waiting: None }
+        Ticket { slot: Some(slot), pool: Some(pool), waiting: Vec::new() }
     }
 
-    /// A ticket whose answer others will give.
-    pub(crate) fn answered_later(slot: Arc<Slot<T>>) -> Ticket<T> {
-        Ticket { slot: Some(slot), pool: None, waiting: None }
+    /// A ticket for a request in several parts; `waiting` is empty, or all of them.
+    pub(crate) fn sent_in_parts(slot: Arc<Slot<T>>, waiting: Vec<Arc<Waiting>>) -> Ticket<T> {
+        Ticket { slot: Some(slot), pool: None, waiting }
     }
 
     /// A ticket whose answer is known already.
     pub(crate) fn ready(value: T) -> Ticket<T> {
         let slot = Arc::new(Slot::new());
         slot.fill(value);
-        Ticket { slot: Some(slot), pool: None, waiting: None }
+        Ticket { slot: Some(slot), pool: None, waiting: Vec::new() }
     }
 
     /// Whether the answer is there. Costs one atomic load.
@@ -100,9 +100,7 @@ impl<T> Future for Ticket<T> {
 
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
-        if let Some(waiting) = &self.waiting {
-            drop(waiting.take());
-        }
+        Waiting::take_back(&self.waiting);
     }
 }
 

@@ -117,3 +117,27 @@ pub(crate) async fn a_joint_append_that_can_not_be_is_refused_whole(mut host: im
     assert_eq!(host.read(&a, From::Earliest).await, []);
     assert_eq!(host.append(&a, "first").await, 0);
 }
+
+pub(crate) async fn joint_appends_past_a_full_queue_keep_their_order(mut host: impl Host) {
+    host.config().limits.queue_requests_max = 16;
+    host.open().await;
+    let (a, b, c) = (host.create("a").await, host.create("b").await, host.create("c").await);
+    let log = host.log();
+    let mut tickets = Vec::new();
+    for n in 0..300 {
+        let other = if n % 2 == 0 { &b } else { &c };
+        let parts = vec![(a.clone(), batch("part", 1)), (other.clone(), batch("part", 2))];
+        tickets.push((n, log.append_atomic(parts)));
+    }
+    for (n, ticket) in tickets.into_iter().rev() {
+        let places = host.drive(ticket).await.unwrap();
+        assert_eq!((places[0].base_offset.0, places[1].base_offset.0), (n, n / 2 * 2));
+    }
+    // Whoever loses interest takes all parts back, or none.
+    for _ in 0..300 {
+        drop(log.append_atomic(vec![(b.clone(), batch("dropped", 1)), (c.clone(), batch("dropped", 1))]));
+    }
+    let end = host.append(&b, "end").await;
+    assert_eq!(host.append(&c, "end").await, end);
+    assert!((300..=600).contains(&end));
+}

@@ -60,6 +60,7 @@ macro_rules! contract {
                 catalog::deleting_gives_the_space_back
                 joint::an_append_over_partitions_is_answered_in_the_order_given
                 joint::joint_appends_take_their_place_among_others
+                joint::joint_appends_past_a_full_queue_keep_their_order
                 joint::joint_appends_survive_reopening
                 joint::a_joint_append_that_can_not_be_is_refused_whole
                 keeping::trimming_moves_only_forward

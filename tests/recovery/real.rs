@@ -99,6 +99,41 @@ fn a_joint_append_whose_other_half_is_lost_is_cut_everywhere_and_stays_cut() {
 }
 
 #[test]
+fn joint_appends_beside_a_close_are_whole_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path(), 2)).unwrap();
+    engine.create("left", PartitionConfig::default()).unwrap();
+    engine.create("right", PartitionConfig::default()).unwrap();
+    engine.close();
+    let mut acknowledged = 0;
+    for round in 0..20 {
+        let engine = Engine::open(config(dir.path(), 2)).unwrap();
+        let (left, right) = (engine.partition("left").unwrap(), engine.partition("right").unwrap());
+        let (sure, never) = (values(&left).len(), values(&right).len());
+        assert!(sure == never && sure >= acknowledged, "{sure} and {never} of {acknowledged}");
+        let log = engine.log().clone();
+        let appender = std::thread::spawn(move || {
+            let mut tickets = Vec::new();
+            loop {
+                let both = vec![
+                    (left.clone(), Batch::from(Record::new("joint"))),
+                    (right.clone(), Batch::from(Record::new("joint"))),
+                ];
+                let ticket = log.append_atomic(both);
+                if log.ended().is_some() || tickets.len() > 20_000 {
+                    break;
+                }
+                tickets.push(ticket);
+            }
+            tickets.into_iter().map(|ticket| ticket.wait()).filter(|answer| answer.is_ok()).count()
+        });
+        std::thread::sleep(std::time::Duration::from_millis(round));
+        engine.close();
+        acknowledged = sure + appender.join().unwrap();
+    }
+}
+
+#[test]
 fn a_directory_in_use_is_refused_and_the_owner_named() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::open(config(dir.path(), 1)).unwrap();

@@ -55,6 +55,11 @@ impl Joint {
         })
     }
 
+    /// Whether every part is durable, or one will never be.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_decided() || self.state.lock().unwrap_or_else(PoisonError::into_inner).failed.is_some()
+    }
+
     /// Whether every part is durable.
     pub(crate) fn is_decided(&self) -> bool {
         self.parts_left.load(Ordering::Acquire) == 0
@@ -112,6 +117,8 @@ impl JointPart {
         let mut state = self.joint.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.failed.get_or_insert(error);
         self.joint.answer(&mut state);
+        drop(state);
+        self.joint.mailboxes.iter().for_each(|mailbox| mailbox.wake());
     }
 
     /// The first error of any part.

@@ -285,10 +285,10 @@ impl<B: Backend> Shard<B> {
         wake.finish();
     }
 
-    /// Whether the last part of a joint append has become durable on another shard meanwhile.
+    /// Whether other shards have settled the joint appends that the next group waits for.
     fn can_publish(&self) -> bool {
-        let decided = |formed: &Formed| formed.joints.iter().all(|(part, _)| part.joint.is_decided());
-        self.durable.front().is_some_and(decided)
+        let settled = |formed: &Formed| formed.joints.iter().all(|(part, _)| part.joint.is_settled());
+        self.durable.front().is_some_and(settled)
     }
 
     /// Ends background work at its next step, and proves the last group durable. Returns whether
