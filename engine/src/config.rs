@@ -280,7 +280,7 @@ impl Default for ReadConfig {
 }
 
 /// How long a partition's records are kept. Both bounds may be set; the stricter acts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// Keep at most about this many bytes; whole sealed runs go, oldest first.
@@ -290,7 +290,7 @@ pub struct Retention {
 }
 
 /// A partition's settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PartitionConfig {
     /// How long records are kept. Default: for ever.

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::append::group::Placed;
 use crate::config::PartitionConfig;
@@ -64,7 +64,7 @@ pub(crate) struct Partition {
     pub runs: Vec<RunRef>,
     /// The WAL file that has it among its partitions.
     pub touched: WalSequence,
-    /// Largest timestamp ever, for retention of an idle partition.
+    /// Offsets below it have been compacted by key.
     pub compacted_to: Offset,
     /// Its deletion is on the way to the disk: it takes nothing new, and is kept until then.
     pub deleting: bool,
@@ -89,6 +89,15 @@ impl Partition {
     /// Offset after the last run.
     pub(crate) fn sealed_end(&self) -> Offset {
         self.runs.last().map_or(self.log_start, |run| run.end_offset.max(self.log_start))
+    }
+
+    /// Takes a segment's run in, at its place.
+    pub(crate) fn add_run(&mut self, run: RunRef) {
+        if self.runs.is_empty() {
+            self.runs.reserve_exact(1); // most partitions have one
+        }
+        let at = self.runs.partition_point(|known| known.base_offset < run.base_offset);
+        self.runs.insert(at, run);
     }
 
     /// Whether all of a batch is in a segment too, or trimmed. The log start offset may lie inside
@@ -117,7 +126,7 @@ impl Partition {
 pub(crate) struct Partitions {
     by_id: FxHashMap<PartitionId, Partition>,
     /// Settings are few; partitions share them.
-    configs: Vec<Arc<PartitionConfig>>,
+    configs: FxHashSet<Arc<PartitionConfig>>,
 }
 
 impl Partitions {
@@ -171,12 +180,14 @@ impl Partitions {
     }
 
     fn share(&mut self, config: PartitionConfig) -> Arc<PartitionConfig> {
-        if let Some(known) = self.configs.iter().find(|known| ***known == config) {
+        if let Some(known) = self.configs.get(&config) {
             return known.clone();
         }
-        self.configs.retain(|known| Arc::strong_count(known) > 1);
+        if self.configs.len() == self.configs.capacity() {
+            self.configs.retain(|known| Arc::strong_count(known) > 1);
+        }
         let config = Arc::new(config);
-        self.configs.push(config.clone());
+        self.configs.insert(config.clone());
         config
     }
 }

@@ -304,8 +304,7 @@ impl crate::shard::state::State {
                 if run.end_offset <= partition.log_start {
                     continue;
                 }
-                let at = partition.runs.partition_point(|known| known.base_offset < run.base_offset);
-                partition.runs.insert(at, RunRef::new(meta.file, run));
+                partition.add_run(RunRef::new(meta.file, run));
                 segment.live_bytes += run.bytes;
                 segment.live_runs += 1;
             }

@@ -25,7 +25,9 @@ impl<B: Backend> Core<B> {
         }
         let list = state.waiting.entry(request.partition).or_default();
         let before = list.len();
-        list.retain(FetchRequest::is_wanted);
+        if list.len() == list.capacity() {
+            list.retain(FetchRequest::is_wanted);
+        }
         list.push(request);
         let now = list.len();
         state.waiting_count = state.waiting_count + now - before;

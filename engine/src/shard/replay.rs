@@ -78,7 +78,6 @@ impl Found<'_> {
         self.add_segments(&mut state);
         for id in state.partitions.ids() {
             let Some(partition) = state.partitions.get_mut(id) else { continue };
-            partition.runs.sort_unstable_by_key(|run| run.base_offset);
             let end = partition.sealed_end();
             (partition.flushed, partition.log_end) = (end, end);
         }
@@ -144,7 +143,7 @@ impl Found<'_> {
                 if run.end_offset <= partition.log_start {
                     continue;
                 }
-                partition.runs.push(RunRef::new(*file, run));
+                partition.add_run(RunRef::new(*file, run));
                 if run.compacted {
                     partition.compacted_to = partition.compacted_to.max(run.end_offset);
                 }
