@@ -3,7 +3,7 @@
 //! An idle partition costs its entry in the table, its name, and 48 bytes for each segment that
 //! holds a run of it: `docs/memory.md` states the figures and a test holds them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -125,6 +125,8 @@ impl Partition {
 #[derive(Default)]
 pub(crate) struct Partitions {
     by_id: FxHashMap<PartitionId, Partition>,
+    /// The same ids, in order: to go through them in steps.
+    ids: BTreeSet<PartitionId>,
     /// Settings are few; partitions share them.
     configs: FxHashSet<Arc<PartitionConfig>>,
 }
@@ -151,13 +153,23 @@ impl Partitions {
         self.by_id.iter().map(|(id, partition)| (*id, partition))
     }
 
-    pub(crate) fn ids(&self) -> Vec<PartitionId> {
-        let mut ids: Vec<_> = self.by_id.keys().copied().collect();
-        ids.sort_unstable();
-        ids
+    /// Those with ids from `first` on, in order.
+    pub(crate) fn range(&self, first: PartitionId) -> impl Iterator<Item = (PartitionId, &Partition)> {
+        self.ids.range(first..).filter_map(|id| Some((*id, self.by_id.get(id)?)))
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Partition> {
+        self.by_id.values_mut()
+    }
+
+    /// Whether any may be compacted by key.
+    pub(crate) fn has_compacted(&self) -> bool {
+        self.configs.iter().any(|config| config.compact)
     }
 
     pub(crate) fn remove(&mut self, id: PartitionId) -> Option<Partition> {
+        self.ids.remove(&id);
         self.by_id.remove(&id)
     }
 
@@ -169,6 +181,7 @@ impl Partitions {
         log_start: Offset,
     ) {
         let config = self.share(config);
+        self.ids.insert(id);
         self.by_id.insert(id, Partition::new(name, config, log_start));
     }
 

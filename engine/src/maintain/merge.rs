@@ -9,22 +9,21 @@ use crate::ids::{FileNumber, Offset, PartitionId};
 use crate::maintain::MaintainError;
 use crate::maintain::compact::{Keep, KeyMap, compact_batch};
 use crate::manifest::{Change, SegmentKind};
-use crate::partitions::RunRef;
+use crate::partitions::{Partition, RunRef};
 use crate::read::cut::{Bounds, Piece, cut_piece};
 use crate::record::BatchView;
 use crate::segment::{
     Built, ENTRY_BYTES, IndexEntry, ReadError, SegmentIdentity, SegmentReader, SegmentWriter, Window,
 };
 use crate::shard::Core;
-use crate::shard::state::State;
+use crate::shard::state::{SegmentState, State};
 
-/// Which segments to rewrite next, if any: too many small shared ones, one with little live data,
-/// or those of a partition whose keys were written over.
+/// Which segments to rewrite next, if any: too many small shared ones, or one with little live data.
 pub(crate) fn pick(state: &State, fan_in: usize, live_percent_min: u64) -> Option<Vec<FileNumber>> {
     let mut shared: Vec<_> = state
         .segments
         .values()
-        .filter(|segment| segment.meta.kind == SegmentKind::Shared && segment.live_runs > 0)
+        .filter(|segment| segment.meta.kind == SegmentKind::Shared && segment.is_settled())
         .map(|segment| segment.meta.file)
         .collect();
     if shared.len() >= fan_in {
@@ -33,20 +32,17 @@ pub(crate) fn pick(state: &State, fan_in: usize, live_percent_min: u64) -> Optio
         return Some(shared);
     }
     let sparse = state.segments.values().filter(|segment| {
-        segment.live_runs > 0 && segment.live_bytes * 100 < segment.meta.batch_bytes * live_percent_min
+        segment.is_settled() && segment.live_bytes * 100 < segment.meta.batch_bytes * live_percent_min
     });
-    if let Some(segment) = sparse.min_by_key(|segment| segment.meta.file) {
-        return Some(vec![segment.meta.file]);
-    }
-    let overwritten = state.partitions.iter().filter(|(_, partition)| {
-        let total: u64 = partition.runs.iter().map(|run| run.bytes).sum();
-        let dirty = partition.runs.iter().filter(|run| run.end_offset > partition.compacted_to);
-        let dirty: u64 = dirty.map(|run| run.bytes).sum();
-        partition.config.compact && dirty > 0 && dirty * 2 >= total
-    });
-    let (_, partition) = overwritten.min_by_key(|(id, _)| *id)?;
-    let files: BTreeSet<_> = partition.runs.iter().map(|run| run.file).collect();
-    Some(files.into_iter().collect())
+    Some(vec![sparse.min_by_key(|segment| segment.meta.file)?.meta.file])
+}
+
+/// Whether so much of a compacted partition is new that its keys are worth comparing.
+fn is_overwritten(partition: &Partition) -> bool {
+    let total: u64 = partition.runs.iter().map(|run| run.bytes).sum();
+    let dirty = partition.runs.iter().filter(|run| run.end_offset > partition.compacted_to);
+    let dirty: u64 = dirty.map(|run| run.bytes).sum();
+    partition.config.compact && dirty > 0 && dirty * 2 >= total
 }
 
 /// A partition's runs in the inputs that follow each other without another segment between.
@@ -66,19 +62,57 @@ impl Stretch {
     }
 }
 
+/// Adds the stretches of one partition.
+fn add_stretches(
+    id: PartitionId,
+    partition: &Partition,
+    inputs: &BTreeSet<FileNumber>,
+    stretches: &mut Vec<Stretch>,
+) {
+    for runs in partition.runs.chunk_by(|a, b| inputs.contains(&a.file) == inputs.contains(&b.file)) {
+        if !inputs.contains(&runs[0].file) {
+            continue;
+        }
+        stretches.push(Stretch {
+            partition: id,
+            runs: runs.to_vec(),
+            log_start: partition.log_start,
+            compact: partition.config.compact,
+            whole: runs.len() == partition.runs.len(),
+            tombstone_age_ms: partition.config.tombstone_age_ms,
+        });
+    }
+}
+
 /// For each input what was read last of its index and of its batches: partitions follow each other
 /// in both.
 type Windows = BTreeMap<FileNumber, (Window, Window)>;
 
 impl<B: Backend> Core<B> {
-    pub(super) fn pick_merge(&self) -> Option<Vec<FileNumber>> {
+    /// Which segments to rewrite next, if any; those of a partition whose keys were written over last.
+    pub(super) async fn pick_merge(&self) -> Option<Vec<FileNumber>> {
         let config = &self.config.segment;
-        pick(&self.state(), config.merge_fan_in as usize, u64::from(config.live_percent_min))
+        let picked = pick(&self.state(), config.merge_fan_in as usize, u64::from(config.live_percent_min));
+        if picked.is_some() || !self.state().partitions.has_compacted() {
+            return picked;
+        }
+        let mut first = None;
+        self.walk_partitions(|id, partition| {
+            if first.is_none() && is_overwritten(partition) {
+                first = Some(id);
+            }
+        })
+        .await;
+        let state = self.state();
+        let files: BTreeSet<_> = state.partitions.get(first?)?.runs.iter().map(|run| run.file).collect();
+        let settled = |file| state.segments.get(file).is_some_and(SegmentState::is_settled);
+        files.iter().all(settled).then(|| files.into_iter().collect())
     }
 
     /// Writes what is live in `inputs` to new segments and lets those take their place.
     pub(super) async fn rewrite(self: &Rc<Self>, inputs: &[FileNumber]) -> Result<(), MaintainError> {
-        let stretches = self.stretches(inputs);
+        let replaced: BTreeSet<_> = inputs.iter().copied().collect();
+        let stretches = self.stretches(&replaced).await;
         let mut shared = None;
         let mut built = Vec::new();
         let mut seen = BTreeSet::new();
@@ -116,8 +150,9 @@ impl<B: Backend> Core<B> {
         let mut changes: Vec<_> = inputs.iter().map(|file| Change::SegmentRemoved(*file)).collect();
         changes.extend(built.iter().map(|built| Change::SegmentAdded(built.meta.clone())));
         self.commit_manifest(changes).await?;
-        self.adopt_merged(inputs, &stretches, &built);
+        self.adopt(&built, &replaced).await;
         for file in inputs {
+            self.state_mut().segments.remove(file);
             self.files.forget(*file);
             let removed = self.reactor.run(thalweg_io::Op::Remove { path: self.path(*file) }).await;
             if let Err(error) = removed {
@@ -129,36 +164,10 @@ impl<B: Backend> Core<B> {
     }
 
     /// What is live in `inputs`, by partition and then offset.
-    fn stretches(&self, inputs: &[FileNumber]) -> Vec<Stretch> {
-        let inputs: BTreeSet<_> = inputs.iter().copied().collect();
-        let state = self.state();
-        let mut by_partition: BTreeMap<PartitionId, Vec<Stretch>> = BTreeMap::new();
-        for (id, partition) in state.partitions.iter() {
-            let mut open = false;
-            for run in &partition.runs {
-                if !inputs.contains(&run.file) {
-                    open = false;
-                    continue;
-                }
-                let stretches = by_partition.entry(id).or_default();
-                if !open {
-                    stretches.push(Stretch {
-                        partition: id,
-                        runs: Vec::new(),
-                        log_start: partition.log_start,
-                        compact: partition.config.compact,
-                        whole: false,
-                        tombstone_age_ms: partition.config.tombstone_age_ms,
-                    });
-                    open = true;
-                }
-                if let Some(stretch) = stretches.last_mut() {
-                    stretch.runs.push(*run);
-                    stretch.whole = stretch.runs.len() == partition.runs.len();
-                }
-            }
-        }
-        by_partition.into_values().flatten().collect()
+    async fn stretches(&self, inputs: &BTreeSet<FileNumber>) -> Vec<Stretch> {
+        let mut stretches = Vec::new();
+        self.walk_partitions(|id, partition| add_stretches(id, partition, inputs, &mut stretches)).await;
+        stretches
     }
 
     async fn merge_writer(self: &Rc<Self>) -> Result<SegmentWriter<'_, B>, MaintainError> {
@@ -240,22 +249,6 @@ impl<B: Backend> Core<B> {
             }
         }
         Ok(())
-    }
-
-    fn adopt_merged(&self, inputs: &[FileNumber], stretches: &[Stretch], built: &[Built]) {
-        let inputs: BTreeSet<_> = inputs.iter().copied().collect();
-        let mut state = self.state_mut();
-        for stretch in stretches {
-            let Some(partition) = state.partitions.get_mut(stretch.partition) else { continue };
-            partition.runs.retain(|run| !inputs.contains(&run.file));
-            if stretch.compact && stretch.whole {
-                partition.compacted_to = stretch.runs.last().map_or(Offset(0), |run| run.end_offset);
-            }
-        }
-        for file in &inputs {
-            state.segments.remove(file);
-        }
-        state.adopt_segments(built);
     }
 }
 

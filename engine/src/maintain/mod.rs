@@ -2,11 +2,13 @@
 //! segments, enforces retention, merges and compacts. All of it at the governor's pace, a step at
 //! a time between turns; none of it holds up a commit.
 
+mod adopt;
 mod compact;
 mod merge;
 pub(crate) mod prepare;
 mod retain;
 mod seal;
+mod walk;
 
 use std::future::Future as _;
 use std::io;
@@ -174,9 +176,9 @@ impl<B: Backend> Core<B> {
     }
 
     async fn tidy_once(self: &Rc<Self>, asked: &mut Vec<retain::TrimSlot>) -> Result<(), MaintainError> {
-        self.enforce_retention(asked);
+        self.enforce_retention(asked).await;
         self.drop_dead_segments().await?;
-        while let Some(inputs) = self.pick_merge() {
+        while let Some(inputs) = self.pick_merge().await {
             if self.ends() {
                 break;
             }

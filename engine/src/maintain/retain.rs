@@ -10,7 +10,6 @@ use crate::config::Retention;
 use crate::ids::{FileNumber, Offset, PartitionId};
 use crate::maintain::MaintainError;
 use crate::maintain::prepare::zero_fill;
-use crate::maintain::seal::is_unread;
 use crate::manifest::{Change, SegmentKind};
 use crate::partitions::RunRef;
 use crate::shard::Core;
@@ -43,23 +42,23 @@ pub(crate) fn retained_start(retention: &Retention, runs: &[RunRef], now_ms: i64
 impl<B: Backend> Core<B> {
     /// Queues trims for partitions whose oldest runs may go. `asked` are the trims of last time:
     /// while they are on their way nothing is asked for again.
-    pub(super) fn enforce_retention(&self, asked: &mut Vec<TrimSlot>) {
+    pub(super) async fn enforce_retention(&self, asked: &mut Vec<TrimSlot>) {
         asked.retain(|slot| !slot.is_ready());
         if !asked.is_empty() || self.ends() {
             return;
         }
         let now_ms = self.reactor.wall_ms();
+        let mut due = Vec::new();
+        self.walk_partitions(|id, partition| {
+            if partition.config.retention == Retention::default() {
+                return;
+            }
+            let start = retained_start(&partition.config.retention, &partition.runs, now_ms);
+            due.extend(start.filter(|start| *start > partition.log_start).map(|start| (id, start)));
+        })
+        .await;
         let now = self.reactor.now();
         let mut state = self.state_mut();
-        let due: Vec<_> = state
-            .partitions
-            .iter()
-            .filter(|(_, partition)| partition.config.retention != Retention::default())
-            .filter_map(|(id, partition)| {
-                let start = retained_start(&partition.config.retention, &partition.runs, now_ms)?;
-                (start > partition.log_start).then_some((id, start))
-            })
-            .collect();
         for (partition, log_start) in due {
             let control = Control::Trim { partition, log_start };
             let slot = Arc::new(Slot::new());
@@ -74,11 +73,11 @@ impl<B: Backend> Core<B> {
     pub(super) async fn drop_dead_segments(self: &Rc<Self>) -> Result<(), MaintainError> {
         let dead: Vec<(FileNumber, SegmentKind)> = {
             let state = self.state();
-            let dead = state.segments.values().filter(|segment| segment.live_runs == 0);
+            let dead = state.segments.values().filter(|segment| segment.live_runs == 0 && !segment.arriving);
             dead.map(|segment| (segment.meta.file, segment.meta.kind)).collect()
         };
         for (file, kind) in dead {
-            let unread = is_unread(&self.files, file);
+            let unread = self.files.forget(file);
             if kind == SegmentKind::Promoted && unread && self.recycle(file).await? {
                 continue;
             }

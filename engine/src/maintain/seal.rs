@@ -1,19 +1,20 @@
 //! Sealing: a full WAL file becomes segments, and is free for a new life.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::rc::Rc;
 
 use thalweg_io::{Backend, FileId, Op, View};
 
 use crate::ids::{FileNumber, GroupNumber, Offset, PartitionId, WalPosition, WalSequence};
 use crate::maintain::MaintainError;
+use crate::maintain::walk::STEP_PARTITIONS;
 use crate::manifest::{Change, SegmentKind};
-use crate::partitions::{RunRef, TailEntry};
+use crate::partitions::TailEntry;
 use crate::record::{BatchHeader, check_batch};
-use crate::segment::files::SegmentFiles;
 use crate::segment::{Built, ReadError, SegmentReader, SegmentWriter};
 use crate::segment::{IndexBuilder, SegmentIdentity, promote};
 use crate::shard::Core;
-use crate::shard::state::SegmentState;
 use crate::wal::ring::SpareFile;
 
 /// A WAL file to be sealed, and what is in it.
@@ -87,7 +88,7 @@ impl<B: Backend> Core<B> {
 
     /// Seals the oldest full file. Returns whether there was one.
     pub(super) async fn seal_oldest(self: &Rc<Self>) -> Result<bool, MaintainError> {
-        let Some(job) = self.plan_seal() else { return Ok(false) };
+        let Some(job) = self.plan_seal().await else { return Ok(false) };
         let file_bytes = self.state().wal.file_bytes;
         let few = job.partitions.len() <= self.config.segment.promote_partitions_max as usize;
         let promoted = few && !job.partitions.is_empty() && job.batch_bytes() >= file_bytes / 2;
@@ -104,7 +105,7 @@ impl<B: Backend> Core<B> {
         let resolved = self.manifest.lock().await.manifest.joint_resolved.max(job.joint);
         changes.push(Change::JointResolved(resolved));
         self.commit_manifest(changes).await?;
-        self.adopt_sealed(&job, &built, leaves);
+        self.adopt_sealed(&job, &built, leaves).await;
         if leaves && !promoted {
             let _ = self.reactor.run(Op::Remove { path: self.path(job.number) }).await;
         }
@@ -118,39 +119,48 @@ impl<B: Backend> Core<B> {
     }
 
     /// Takes note of what is in the oldest full file, if all of it is published.
-    fn plan_seal(&self) -> Option<Job> {
-        let state = self.state();
-        let file = state.wal.full.front()?;
-        let next = state.wal.full.get(1).or(state.wal.active.as_ref())?;
-        let start = WalPosition::new(file.sequence, 0, state.wal.file_bytes);
-        let end = WalPosition(start.0 + state.wal.file_bytes);
-        let mut ids = file.touched.clone();
+    async fn plan_seal(&self) -> Option<Job> {
+        let (mut job, positions, mut ids) = {
+            let state = self.state();
+            let file = state.wal.full.front()?;
+            let next = state.wal.full.get(1).or(state.wal.active.as_ref())?;
+            let start = WalPosition::new(file.sequence, 0, state.wal.file_bytes);
+            let job = Job {
+                number: file.number,
+                id: file.id,
+                sequence: file.sequence,
+                end: file.position,
+                joint: file.joint,
+                shortened: file.shortened,
+                partitions: Vec::with_capacity(file.touched.len()),
+                floor: (next.sequence, next.first_group),
+            };
+            (job, start..WalPosition(start.0 + state.wal.file_bytes), file.touched.clone())
+        };
         ids.sort_unstable();
-        let mut partitions = Vec::with_capacity(ids.len());
-        for id in ids {
-            let Some(partition) = state.partitions.get(id) else { continue };
-            let from = partition.tail.partition_point(|entry| entry.position < start);
-            let to = partition.tail.partition_point(|entry| entry.position < end);
-            let entries: Vec<_> =
-                partition.tail.range(from..to).filter(|entry| !partition.is_sealed(entry)).copied().collect();
-            // A group whose joint append is undecided is not published yet.
-            if entries.last().is_some_and(|last| last.end_offset() > partition.flushed) {
-                return None;
-            }
-            if !entries.is_empty() {
-                partitions.push((id, entries));
-            }
+        for step in ids.chunks(STEP_PARTITIONS) {
+            step.iter().try_for_each(|id| self.take_entries(&mut job, *id, &positions))?;
+            self.reactor.yield_now().await;
         }
-        Some(Job {
-            number: file.number,
-            id: file.id,
-            sequence: file.sequence,
-            end: file.position,
-            joint: file.joint,
-            shortened: file.shortened,
-            partitions,
-            floor: (next.sequence, next.first_group),
-        })
+        Some(job)
+    }
+
+    /// Adds what a partition has in the file. None if some of it is not published yet: a group whose
+    /// joint append is undecided.
+    fn take_entries(&self, job: &mut Job, id: PartitionId, positions: &Range<WalPosition>) -> Option<()> {
+        let state = self.state();
+        let Some(partition) = state.partitions.get(id) else { return Some(()) };
+        let from = partition.tail.partition_point(|entry| entry.position < positions.start);
+        let to = partition.tail.partition_point(|entry| entry.position < positions.end);
+        let entries = partition.tail.range(from..to).filter(|entry| !partition.is_sealed(entry));
+        let entries: Vec<_> = entries.copied().collect();
+        if entries.last().is_some_and(|last| last.end_offset() > partition.flushed) {
+            return None;
+        }
+        if !entries.is_empty() {
+            job.partitions.push((id, entries));
+        }
+        Some(())
     }
 
     fn identity(&self, file: FileNumber, kind: SegmentKind, sequence: WalSequence) -> SegmentIdentity {
@@ -223,32 +233,18 @@ impl<B: Backend> Core<B> {
         Ok(writer.finish().await?)
     }
 
-    /// The manifest has the new segments: let partitions refer to them.
-    fn adopt_sealed(&self, job: &Job, built: &[Built], leaves: bool) {
+    /// The manifest has the new segments: the file's entries make way for them, and it is free.
+    async fn adopt_sealed(self: &Rc<Self>, job: &Job, built: &[Built], leaves: bool) {
+        self.adopt(built, &BTreeSet::new()).await;
+        let (touched, floor) = {
+            let mut state = self.state_mut();
+            let floor = WalPosition::new(job.floor.0, 0, state.wal.file_bytes);
+            (state.wal.full.front_mut().map(|file| std::mem::take(&mut file.touched)), floor)
+        };
+        self.drop_sealed_entries(touched.unwrap_or_default(), floor).await;
         let mut state = self.state_mut();
-        let state = &mut *state;
-        state.adopt_segments(built);
         let Some(file) = state.wal.full.pop_front() else { return };
         debug_assert_eq!(file.number, job.number);
-        let cached_from = state.cache.start().unwrap_or(WalPosition(u64::MAX));
-        let mut look: Vec<_> = std::mem::take(&mut state.lingering);
-        look.extend(file.touched);
-        look.sort_unstable();
-        look.dedup();
-        let floor = WalPosition::new(job.floor.0, 0, state.wal.file_bytes);
-        for id in look {
-            let Some(partition) = state.partitions.get_mut(id) else { continue };
-            // Sealed entries stay while their bytes are cached: reads there need no disk.
-            while partition.tail.front().is_some_and(|e| e.position < floor && e.position < cached_from) {
-                partition.tail.pop_front();
-            }
-            if partition.tail.is_empty() {
-                partition.tail.shrink_to_fit();
-            }
-            if partition.tail.front().is_some_and(|entry| entry.position < floor) {
-                state.lingering.push(id);
-            }
-        }
         if leaves {
             self.close_later(file.id);
         } else {
@@ -291,29 +287,4 @@ async fn fill<B: Backend>(
         writer.end_run(end, false);
     }
     Ok(())
-}
-
-impl crate::shard::state::State {
-    /// Takes over new segments: partitions refer to their runs, unless they were trimmed or
-    /// deleted meanwhile.
-    pub(super) fn adopt_segments(&mut self, built: &[Built]) {
-        for Built { meta, runs } in built {
-            let mut segment = SegmentState { meta: meta.clone(), live_bytes: 0, live_runs: 0 };
-            for run in runs {
-                let Some(partition) = self.partitions.get_mut(run.partition) else { continue };
-                if run.end_offset <= partition.log_start {
-                    continue;
-                }
-                partition.add_run(RunRef::new(meta.file, run));
-                segment.live_bytes += run.bytes;
-                segment.live_runs += 1;
-            }
-            self.segments.insert(meta.file, segment);
-        }
-    }
-}
-
-/// A segment that is gone from the manifest can go from the disk too.
-pub(super) fn is_unread<B: Backend>(files: &SegmentFiles<B>, number: FileNumber) -> bool {
-    files.forget(number)
 }

@@ -76,8 +76,7 @@ impl Found<'_> {
             state.partitions.insert(*id, meta.name.clone(), meta.config, meta.log_start);
         }
         self.add_segments(&mut state);
-        for id in state.partitions.ids() {
-            let Some(partition) = state.partitions.get_mut(id) else { continue };
+        for partition in state.partitions.iter_mut() {
             let end = partition.sealed_end();
             (partition.flushed, partition.log_end) = (end, end);
         }
@@ -137,7 +136,7 @@ impl Found<'_> {
     fn add_segments(&self, state: &mut State) {
         for (file, runs) in self.footers {
             let meta = self.loaded.manifest.segments[file].clone();
-            let mut segment = SegmentState { meta, live_bytes: 0, live_runs: 0 };
+            let mut segment = SegmentState { meta, live_bytes: 0, live_runs: 0, arriving: false };
             for run in runs {
                 let Some(partition) = state.partitions.get_mut(run.partition) else { continue };
                 if run.end_offset <= partition.log_start {

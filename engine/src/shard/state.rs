@@ -23,6 +23,15 @@ pub(crate) struct SegmentState {
     pub live_bytes: u64,
     /// Runs that partitions still refer to.
     pub live_runs: u32,
+    /// Partitions are still changing over to it.
+    pub arriving: bool,
+}
+
+impl SegmentState {
+    /// Whether it is in use, and every partition that will refer to it does.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.live_runs > 0 && !self.arriving
+    }
 }
 
 /// What a shard knows.
