@@ -108,26 +108,22 @@ impl Engine {
         chosen: Chosen,
         lock: Arc<DirLock>,
     ) -> Result<Engine, OpenError> {
-        let at = |index: usize| ShardId(index as u16);
-        let mut joints = Vec::new();
-        for (index, each) in starting.iter().enumerate() {
-            let read = each.read.recv().map_err(|_| OpenError::Thread { shard: at(index) })?;
-            joints.push(read.map_err(|source| OpenError::Shard { shard: at(index), source })?);
-        }
-        let cuts = decide_joints(&joints);
-        for (index, each) in starting.iter().enumerate() {
-            let cut = cuts.get(&at(index)).copied();
-            each.decide.send(cut).map_err(|_| OpenError::Thread { shard: at(index) })?;
-        }
         let mut opened = Vec::new();
-        for (index, each) in starting.iter().enumerate() {
-            let answer = each.opened.recv().map_err(|_| OpenError::Thread { shard: at(index) })?;
-            opened.push(answer.map_err(|source| OpenError::Shard { shard: at(index), source })?);
+        let joints = open_shards(&starting, &mut opened);
+        let made = joints.and_then(|joints| make_log(&config, &opened, next_joint(&joints)));
+        let threads = starting.into_iter().map(|each| each.thread);
+        match made {
+            Ok(log) => {
+                let reports = opened.into_iter().map(|opened| opened.report).collect();
+                Ok(Engine { log, threads: threads.collect(), reports, chosen, _lock: lock })
+            }
+            Err(error) => {
+                // Shards that are open already hold the directory.
+                opened.iter().for_each(|opened| opened.mailbox.close());
+                threads.for_each(|thread| drop(thread.join()));
+                Err(error)
+            }
         }
-        let log = make_log(&config, &opened, next_joint(&joints))?;
-        let reports = opened.into_iter().map(|opened| opened.report).collect();
-        let threads = starting.into_iter().map(|each| each.thread).collect();
-        Ok(Engine { log, threads, reports, chosen, _lock: lock })
     }
 
     /// The log, to keep and share.
@@ -170,6 +166,30 @@ impl Drop for Engine {
             let _ = thread.join();
         }
     }
+}
+
+/// Reads every shard, decides what is between them, and opens them. Those that open are in `opened`
+/// also if another does not.
+fn open_shards(starting: &[Starting], opened: &mut Vec<Opened>) -> Result<Vec<JointsOfShard>, OpenError> {
+    let at = |index: usize| ShardId(index as u16);
+    let ended = |index: usize| OpenError::Thread { shard: at(index) };
+    let failed = |index: usize| move |source| OpenError::Shard { shard: at(index), source };
+    let mut joints = Vec::new();
+    for (index, each) in starting.iter().enumerate() {
+        joints.push(each.read.recv().map_err(|_| ended(index))?.map_err(failed(index))?);
+    }
+    let cuts = decide_joints(&joints);
+    for (index, each) in starting.iter().enumerate() {
+        each.decide.send(cuts.get(&at(index)).copied()).map_err(|_| ended(index))?;
+    }
+    let mut first_error = None;
+    for (index, each) in starting.iter().enumerate() {
+        match each.opened.recv().map_err(|_| ended(index)).and_then(|answer| answer.map_err(failed(index))) {
+            Ok(shard) => opened.push(shard),
+            Err(error) => drop(first_error.get_or_insert(error)),
+        }
+    }
+    first_error.map_or(Ok(joints), Err)
 }
 
 /// Appends that were answered leave so many slots to be used again.

@@ -214,7 +214,7 @@ impl Log {
             Request::Append(AppendRequest { parts, ack: Ack::Flushed, reply, budget })
         };
         if !spans && let Some((shard, indexes, parts)) = by_shard.pop() {
-            return Ticket::send(&link(shard).mailbox, slot, None, request(indexes, parts), Err);
+            return Ticket::send(&link(shard).mailbox, slot, None, request(indexes, parts));
         }
         let count = by_shard.len();
         let mut waiting = Vec::new();
@@ -237,7 +237,7 @@ impl Log {
         let Some(link) = self.inner.links.get(shard) else { return Ticket::ready(None) };
         let slot = Arc::new(Slot::new());
         let request = Request::Query(QueryRequest::Stats(slot.clone()));
-        Ticket::send(&link.mailbox, slot, None, request, |_| None)
+        Ticket::send(&link.mailbox, slot, None, request)
     }
 
     /// Why a shard has ended, if any has.

@@ -22,7 +22,8 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    fn refuse(self, error: AppendError) {
+    /// Answers it with an error.
+    pub(crate) fn refuse(self, error: AppendError) {
         match self {
             Request::Append(request) => drop(Arrival::Append(request).refuse(error)),
             Request::Control(request) => drop(Arrival::Control(request).refuse(error)),
@@ -174,10 +175,10 @@ impl Mailbox {
     fn push(&self, lane: &Lane, request: Request) -> Result<(), Request> {
         let budget = if let Request::Append(append) = &request { append.budget } else { 0 };
         if budget > 0 {
-            let before = self.bytes.fetch_add(budget, Ordering::Relaxed);
             // One append always fits, whatever its size, or it could never be sent.
-            if before > 0 && before + budget > self.bytes_max {
-                self.bytes.fetch_sub(budget, Ordering::Relaxed);
+            let fits = |before: u64| before == 0 || before + budget <= self.bytes_max;
+            let add = |before: u64| fits(before).then_some(before + budget);
+            if self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err() {
                 return Err(request);
             }
         }

@@ -95,7 +95,7 @@ impl Partition {
         match self.request(batch.into(), options) {
             Ok((request, slot)) => {
                 let pool = Some(self.link.pool.clone());
-                Ticket::send(&self.link.mailbox, slot, pool, Request::Append(request), Err)
+                Ticket::send(&self.link.mailbox, slot, pool, Request::Append(request))
             }
             Err(error) => Ticket::ready(Err(error)),
         }
@@ -172,7 +172,7 @@ impl Partition {
     pub fn describe(&self) -> Ticket<Option<PartitionInfo>> {
         let slot = Arc::new(Slot::new());
         let request = Request::Query(QueryRequest::Describe(self.id, slot.clone()));
-        Ticket::send(&self.link.mailbox, slot, None, request, |_| None)
+        Ticket::send(&self.link.mailbox, slot, None, request)
     }
 }
 
@@ -187,6 +187,6 @@ impl ShardLink {
     pub(crate) fn control(&self, control: Control) -> Ticket<Result<PartitionId, ControlError>> {
         let slot = Arc::new(Slot::new());
         let request = Request::Control(ControlRequest { control, reply: Some(slot.clone()) });
-        Ticket::send(&self.mailbox, slot, None, request, |error| Err(error.into()))
+        Ticket::send(&self.mailbox, slot, None, request)
     }
 }

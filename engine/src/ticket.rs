@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::append::AppendError;
 use crate::mailbox::{Mailbox, Request, Waiting};
 use crate::slot::{Slot, SlotPool, block_on};
 
@@ -23,17 +22,15 @@ pub struct Ticket<T> {
 }
 
 impl<T> Ticket<T> {
-    /// Sends `request`, whose answer comes in `slot`; if the shard has ended, that is `ended`.
+    /// Sends `request`, whose answer comes in `slot`, also if it is that the shard has ended.
     pub(crate) fn send(
         mailbox: &Mailbox,
         slot: Arc<Slot<T>>,
         pool: Option<Arc<SlotPool<T>>>,
         request: Request,
-        ended: fn(AppendError) -> T,
     ) -> Ticket<T> {
         let waiting = mailbox.send(request).unwrap_or_else(|(request, error)| {
-            drop(request);
-            slot.fill(ended(error));
+            request.refuse(error);
             None
         });
         Ticket { slot: Some(slot), pool, waiting: Vec::from_iter(waiting) }

@@ -5,6 +5,7 @@
 //! the same thread, between turns, so they need neither `Send` nor locks.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,16 +31,13 @@ enum Slot {
     Abandoned,
 }
 
-struct Timer {
-    at: Nanos,
-    waker: Waker,
-}
-
 struct Inner<B: Backend> {
     backend: RefCell<B>,
     slots: RefCell<Slab<Slot>>,
     reaped: RefCell<Vec<Completion>>,
-    timers: RefCell<Vec<Timer>>,
+    /// By time, and by who asked.
+    timers: RefCell<BTreeMap<(Nanos, u64), Waker>>,
+    next_timer: Cell<u64>,
     /// Gone after `shutdown`: tasks hold the reactor, so somebody has to break the circle.
     tasks: RefCell<Option<Rc<LocalExecutor<'static>>>>,
     spawned: Cell<usize>,
@@ -91,7 +89,8 @@ impl<B: Backend> Reactor<B> {
                 backend: RefCell::new(backend),
                 slots: RefCell::new(Slab::new()),
                 reaped: RefCell::new(Vec::new()),
-                timers: RefCell::new(Vec::new()),
+                timers: RefCell::new(BTreeMap::new()),
+                next_timer: Cell::new(0),
                 tasks: RefCell::new(Some(Rc::new(LocalExecutor::new()))),
                 spawned: Cell::new(0),
             }),
@@ -129,7 +128,8 @@ impl<B: Backend> Reactor<B> {
     pub fn shutdown(&self) {
         let tasks = self.inner.tasks.borrow_mut().take();
         drop(tasks);
-        self.inner.timers.borrow_mut().clear();
+        let timers = std::mem::take(&mut *self.inner.timers.borrow_mut());
+        drop(timers);
     }
 
     /// Whether [`shutdown`](Self::shutdown) was called.
@@ -174,21 +174,18 @@ impl<B: Backend> Reactor<B> {
     }
 
     fn fire_timers(&self) -> bool {
-        if self.inner.timers.borrow().is_empty() {
+        let first = self.inner.timers.borrow().first_key_value().map(|((at, _), _)| *at);
+        let Some(first) = first else { return false };
+        let now = self.now();
+        if first > now {
             return false;
         }
-        let now = self.now();
-        let mut due = Vec::new();
-        self.inner.timers.borrow_mut().retain(|timer| {
-            let keep = timer.at > now;
-            if !keep {
-                due.push(timer.waker.clone());
-            }
-            keep
-        });
-        let fired = !due.is_empty();
-        due.into_iter().for_each(Waker::wake);
-        fired
+        let mut timers = self.inner.timers.borrow_mut();
+        let later = timers.split_off(&(now, u64::MAX));
+        let due = std::mem::replace(&mut *timers, later);
+        drop(timers);
+        due.into_values().for_each(Waker::wake);
+        true
     }
 
     /// Lets background tasks take up to `steps` steps. Returns how many they took.
@@ -212,7 +209,7 @@ impl<B: Backend> Reactor<B> {
 
     fn next_deadline(&self, deadline: Option<Nanos>) -> Option<Nanos> {
         let timers = self.inner.timers.borrow();
-        timers.iter().map(|timer| timer.at).chain(deadline).min()
+        timers.first_key_value().map(|((at, _), _)| *at).into_iter().chain(deadline).min()
     }
 
     /// Runs `future` to its end on this thread, with everything else the reactor has to do.
@@ -262,7 +259,9 @@ impl<B: Backend> Reactor<B> {
 
     /// Waits for `micros` µs of the backend's clock.
     pub fn sleep_us(&self, micros: u64) -> Sleep<B> {
-        Sleep { reactor: self.clone(), at: self.now().plus_us(micros) }
+        let id = self.inner.next_timer.get();
+        self.inner.next_timer.set(id.wrapping_add(1));
+        Sleep { reactor: self.clone(), at: self.now().plus_us(micros), id }
     }
 
     /// Lets the shard turn once before the caller goes on.
@@ -419,6 +418,8 @@ impl<B: Backend> Drop for Pending<B> {
 pub struct Sleep<B: Backend> {
     reactor: Reactor<B>,
     at: Nanos,
+    /// Which of the reactor's timers it is.
+    id: u64,
 }
 
 impl<B: Backend> Future for Sleep<B> {
@@ -428,8 +429,16 @@ impl<B: Backend> Future for Sleep<B> {
         if self.reactor.now() >= self.at {
             return Poll::Ready(());
         }
-        let timer = Timer { at: self.at, waker: context.waker().clone() };
-        self.reactor.inner.timers.borrow_mut().push(timer);
+        let waker = context.waker().clone();
+        let before = self.reactor.inner.timers.borrow_mut().insert((self.at, self.id), waker);
+        drop(before);
         Poll::Pending
+    }
+}
+
+impl<B: Backend> Drop for Sleep<B> {
+    fn drop(&mut self) {
+        let waker = self.reactor.inner.timers.borrow_mut().remove(&(self.at, self.id));
+        drop(waker);
     }
 }

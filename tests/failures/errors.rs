@@ -1,8 +1,8 @@
 //! Operations that fail.
 
 use thalweg::{AppendError, FetchError, From, Offset, PartitionConfig};
-use thalweg_io::sim::{Effect, FaultRule, OpKind};
-use thalweg_tests::{Host, HostExt};
+use thalweg_io::sim::{Effect, FaultRule, OpKind, SimOptions};
+use thalweg_tests::{Host, HostExt, Sim, block_on, small};
 
 use crate::{EIO, check, fill, on_disks, value};
 
@@ -162,5 +162,56 @@ fn a_log_that_can_not_be_read_does_not_open_and_is_not_changed() {
         }
         host.open().await;
         check(&mut host, 0, end).await;
+    });
+}
+
+#[test]
+fn a_manifest_that_may_have_changed_names_only_files_that_are_there() {
+    for kind in [OpKind::Write, OpKind::Sync, OpKind::SyncDir] {
+        for seed in 0..40 {
+            let mut config = small();
+            config.segment.seal_age_max_ms = 50;
+            let mut host = Sim::new(config, seed);
+            block_on(async {
+                host.disk.set_options(SimOptions::kind());
+                host.open().await;
+                let p = host.create("p").await;
+                let rule = FaultRule::new(kind, Effect::Error(EIO)).on("MANIFEST").skip(seed % 4);
+                host.disk.plan(rule);
+                let mut end = 0;
+                while end < 4000 && host.try_append(&p, value(end)).await.is_ok() {
+                    end += 1;
+                }
+                host.close().await;
+                host.disk.clear_faults();
+                host.open().await;
+                let found = host.values(&host.partition("p")).await.1.len() as u64;
+                assert!(found >= end, "{kind:?}, seed {seed}: {found} of {end}");
+            });
+        }
+    }
+}
+
+#[test]
+fn a_wal_file_that_can_not_be_sealed_stops_appends_with_its_reason() {
+    let mut config = small();
+    config.cache.bytes = 1 << 19;
+    config.segment.promote_partitions_max = 0;
+    let mut host = Sim::new(config, 1);
+    block_on(async {
+        host.open().await;
+        let p = host.create("p").await;
+        host.disk.plan(FaultRule::new(OpKind::Read, Effect::Error(EIO)).on(".log").always());
+        let (end, error) = crate::append_until_refused(&mut host, &p, 0).await;
+        assert!(matches!(error, AppendError::WalFull { .. }), "{error}");
+        assert!(error.is_retryable(), "{error}");
+        host.disk.clear_faults();
+        host.pause(2000).await;
+        assert_eq!(host.append(&p, value(end)).await, end, "it goes on when it can");
+        check(&mut host, 0, end + 1).await;
+        host.disk.plan(FaultRule::new(OpKind::Read, Effect::Error(EIO)).on(".log").always());
+        crate::append_until_refused(&mut host, &p, end + 1).await;
+        let _unanswered = p.append("refused");
+        host.close().await;
     });
 }

@@ -2,8 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+mod compacting;
 mod damage;
 mod errors;
+mod leaks;
+mod races;
 mod space;
 
 use thalweg::{AppendResult, Partition, Record, Ticket};

@@ -131,3 +131,18 @@ fn space_that_comes_and_goes_loses_nothing() {
         check(&mut host, 0, end).await;
     });
 }
+
+#[test]
+fn a_trim_behind_a_refused_append_makes_room() {
+    on_disks(async |mut host| {
+        host.config().segment.promote_partitions_max = 0;
+        let end = filled(&mut host, 4 << 20).await;
+        let p = host.partition("p");
+        let append = p.append(crate::value(end));
+        let trim = p.trim(Offset(end / 2));
+        assert_eq!(host.drive(append).await, Err(FULL));
+        host.drive(trim).await.unwrap();
+        goes_on(&mut host, end).await;
+        check(&mut host, end / 2, end + 1).await;
+    });
+}

@@ -79,6 +79,15 @@ pub enum AppendError {
         /// The shard.
         shard: ShardId,
     },
+    /// The WAL is full and what is in it can't be moved to segments. Nothing was written; reads go on,
+    /// and appends resume when it can.
+    #[error("shard {shard}: the WAL is full, and its oldest file can't be sealed: {reason}")]
+    WalFull {
+        /// The shard.
+        shard: ShardId,
+        /// What sealing fails with.
+        reason: Arc<str>,
+    },
     /// A write or sync failed. The shard has stopped; whether this append survives is not known.
     #[error("shard {shard} has stopped: {reason}")]
     Halted {
@@ -96,7 +105,7 @@ impl AppendError {
     /// Whether the same append may succeed later without anybody's doing.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, AppendError::OutOfSpace { .. })
+        matches!(self, AppendError::OutOfSpace { .. } | AppendError::WalFull { .. })
     }
 
     /// Whether the engine has to be reopened first. The append may or may not have survived.

@@ -111,7 +111,7 @@ impl<B: Backend> Shard<B> {
             }
             self.starved = !rolled;
             if !rolled {
-                return if state.out_of_space { Room::Full } else { Room::Later };
+                return state.no_room().map_or(Room::Later, Room::None);
             }
         }
         let state = &mut *state;

@@ -9,16 +9,18 @@ use crate::ids::Offset;
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, BatchView};
 use crate::segment::ReadError;
 
-/// Most bytes of keys that one compaction remembers. Records behind the point where it is full are
-/// kept, and compacted the next time.
+/// Most bytes of keys that one compaction remembers; what is behind the point where it is full is left
+/// to the next one.
 const KEY_BYTES_MAX: usize = 64 << 20;
+/// What a key costs beside its bytes.
+const KEY_OVERHEAD: usize = 64;
 
 /// The last offset of every key.
 #[derive(Default)]
 pub(super) struct KeyMap {
     last: FxHashMap<Box<[u8]>, Offset>,
     bytes: usize,
-    /// Offsets from here on were not looked at.
+    /// Batches from here on were not looked at.
     end: Option<Offset>,
 }
 
@@ -28,6 +30,11 @@ impl KeyMap {
         if self.end.is_some() || batch.header().kind != BatchKind::Records {
             return Ok(());
         }
+        let most = batch.body().len() + batch.header().record_count as usize * KEY_OVERHEAD;
+        if self.bytes + most > KEY_BYTES_MAX {
+            self.end = Some(batch.base_offset());
+            return Ok(());
+        }
         for record in batch.records() {
             let record = record.map_err(|error| ReadError::new(batch.base_offset().0, error))?;
             let Some(key) = record.key() else { continue };
@@ -35,19 +42,20 @@ impl KeyMap {
                 *last = record.offset;
                 continue;
             }
-            if self.bytes + key.len() > KEY_BYTES_MAX {
-                self.end = Some(record.offset);
-                return Ok(());
-            }
-            self.bytes += key.len() + 64;
+            self.bytes += key.len() + KEY_OVERHEAD;
             self.last.insert(key.into(), record.offset);
         }
         Ok(())
     }
 
+    /// The first offset whose keys are not known, if memory did not suffice. Nothing behind it may be
+    /// left out: a tombstone there may be what hides a value before it.
+    pub(super) fn end(&self) -> Option<Offset> {
+        self.end
+    }
+
     fn is_last(&self, key: &[u8], offset: Offset) -> bool {
-        let unknown = self.end.is_some_and(|end| offset >= end);
-        unknown || self.last.get(key).is_none_or(|last| *last == offset)
+        self.last.get(key).is_none_or(|last| *last <= offset)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::partitions::{Partition, RunRef};
 use crate::read::cut::{Bounds, Piece, cut_piece};
 use crate::record::BatchView;
 use crate::segment::{
-    Built, ENTRY_BYTES, IndexEntry, ReadError, SegmentIdentity, SegmentReader, SegmentWriter, Window,
+    Built, ENTRY_BYTES, IndexEntry, ReadError, Run, SegmentIdentity, SegmentReader, SegmentWriter, Window,
 };
 use crate::shard::Core;
 use crate::shard::state::{SegmentState, State};
@@ -54,9 +54,16 @@ struct Stretch {
     /// Whether it holds all of the partition's runs, so that keys can be compared.
     whole: bool,
     tombstone_age_ms: u64,
+    /// Offsets below it have been compacted.
+    compacted_to: Offset,
 }
 
 impl Stretch {
+    /// The first offset to keep.
+    fn start(&self) -> Option<Offset> {
+        Some(self.runs.first()?.base_offset.max(self.log_start))
+    }
+
     fn bytes(&self) -> u64 {
         self.runs.iter().map(|run| run.bytes).sum()
     }
@@ -80,6 +87,7 @@ fn add_stretches(
             compact: partition.config.compact,
             whole: runs.len() == partition.runs.len(),
             tombstone_age_ms: partition.config.tombstone_age_ms,
+            compacted_to: partition.compacted_to,
         });
     }
 }
@@ -113,43 +121,21 @@ impl<B: Backend> Core<B> {
     pub(super) async fn rewrite(self: &Rc<Self>, inputs: &[FileNumber]) -> Result<(), MaintainError> {
         let replaced: BTreeSet<_> = inputs.iter().copied().collect();
         let stretches = self.stretches(&replaced).await;
-        let mut shared = None;
         let mut built = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut windows = Windows::default();
-        let own_min = self.config.segment.own_bytes_min;
-        for stretch in &stretches {
-            // A segment holds one run of a partition; further stretches get segments of their own.
-            let own = stretch.bytes() >= own_min || !seen.insert(stretch.partition);
-            if own {
-                let mut writer = self.merge_writer().await?;
-                match self.copy_stretch(&mut writer, stretch, &mut windows).await {
-                    Ok(()) => built.push(writer.finish().await?),
-                    Err(error) => {
-                        writer.abandon().await;
-                        return Err(error);
-                    }
-                }
-                continue;
-            }
-            let writer = match &mut shared {
-                Some(writer) => writer,
-                none => none.insert(self.merge_writer().await?),
-            };
-            if let Err(error) = self.copy_stretch(writer, stretch, &mut windows).await {
-                if let Some(writer) = shared.take() {
-                    writer.abandon().await;
-                }
-                return Err(error);
-            }
+        let written = self.write_merged(&stretches, &mut built).await;
+        if let Err(error) = written.and_then(|()| covers(&stretches, &built)) {
+            self.remove_built(&built).await;
+            return Err(error);
         }
-        if let Some(writer) = shared {
-            built.push(writer.finish().await?);
-        }
-        covers(&stretches, &built)?;
         let mut changes: Vec<_> = inputs.iter().map(|file| Change::SegmentRemoved(*file)).collect();
         changes.extend(built.iter().map(|built| Change::SegmentAdded(built.meta.clone())));
-        self.commit_manifest(changes).await?;
+        if let Err(error) = self.commit_manifest(changes).await {
+            let error = MaintainError::from(error);
+            if !error.is_fatal() {
+                self.remove_built(&built).await;
+            }
+            return Err(error);
+        }
         self.adopt(&built, &replaced).await;
         for file in inputs {
             self.state_mut().segments.remove(file);
@@ -160,6 +146,63 @@ impl<B: Backend> Core<B> {
             }
         }
         self.metrics.borrow_mut().segments_merged += inputs.len() as u64;
+        Ok(())
+    }
+
+    /// Writes the stretches: large ones to segments of their own, the others to one they share.
+    async fn write_merged(
+        self: &Rc<Self>,
+        stretches: &[Stretch],
+        built: &mut Vec<Built>,
+    ) -> Result<(), MaintainError> {
+        let mut shared = None;
+        let mut windows = Windows::default();
+        let written = self.write_stretches(stretches, &mut shared, &mut windows, built).await;
+        match (written, shared) {
+            (Ok(()), Some(writer)) => built.push(writer.finish().await?),
+            (Err(error), Some(writer)) => {
+                writer.abandon().await;
+                return Err(error);
+            }
+            (written, None) => return written,
+        }
+        Ok(())
+    }
+
+    async fn write_stretches<'a>(
+        self: &'a Rc<Self>,
+        stretches: &[Stretch],
+        shared: &mut Option<SegmentWriter<'a, B>>,
+        windows: &mut Windows,
+        built: &mut Vec<Built>,
+    ) -> Result<(), MaintainError> {
+        let mut seen = BTreeSet::new();
+        for stretch in stretches {
+            // A segment holds one run of a partition; further ones get segments of their own.
+            let mut own =
+                stretch.bytes() >= self.config.segment.own_bytes_min || !seen.insert(stretch.partition);
+            let mut rest = stretch.start();
+            while let Some(from) = rest {
+                if !own {
+                    if shared.is_none() {
+                        *shared = Some(self.merge_writer().await?);
+                    }
+                    let Some(writer) = shared else { break };
+                    rest = self.copy_stretch(writer, stretch, from, windows).await?;
+                    own = true;
+                    continue;
+                }
+                let mut writer = self.merge_writer().await?;
+                match self.copy_stretch(&mut writer, stretch, from, windows).await {
+                    Ok(behind) => rest = behind,
+                    Err(error) => {
+                        writer.abandon().await;
+                        return Err(error);
+                    }
+                }
+                built.push(writer.finish().await?);
+            }
+        }
         Ok(())
     }
 
@@ -183,27 +226,36 @@ impl<B: Backend> Core<B> {
         Ok(SegmentWriter::create(&self.reactor, &self.governor, self.path(number), identity).await?)
     }
 
+    /// Copies a stretch from offset `from` on, as one run. Returns where to go on, if the keys of a
+    /// compacted one did not all fit in memory.
     async fn copy_stretch(
         self: &Rc<Self>,
         writer: &mut SegmentWriter<'_, B>,
         stretch: &Stretch,
+        from: Offset,
         windows: &mut Windows,
-    ) -> Result<(), MaintainError> {
-        let (Some(first), Some(last)) = (stretch.runs.first(), stretch.runs.last()) else { return Ok(()) };
-        let compacting = stretch.compact && stretch.whole;
+    ) -> Result<Option<Offset>, MaintainError> {
+        let Some(last) = stretch.runs.last() else { return Ok(None) };
+        let compacting = stretch.compact && stretch.whole && Some(from) == stretch.start();
         let mut keys = KeyMap::default();
         if compacting {
-            for run in &stretch.runs {
+            // Below `compacted_to` every key is there once.
+            for run in stretch.runs.iter().filter(|run| run.end_offset > stretch.compacted_to) {
                 self.for_each_batch(stretch, run, windows, async |batch: BatchView| {
                     keys.note(&batch).map_err(MaintainError::from)
                 })
                 .await?;
             }
         }
-        writer.begin_run(stretch.partition, first.base_offset.max(stretch.log_start));
+        let end = keys.end().unwrap_or(last.end_offset);
+        writer.begin_run(stretch.partition, from);
         let horizon_ms = self.reactor.wall_ms().saturating_sub_unsigned(stretch.tombstone_age_ms);
-        for run in &stretch.runs {
+        let runs = stretch.runs.iter().filter(|run| run.end_offset > from && run.base_offset < end);
+        for run in runs {
             self.for_each_batch(stretch, run, windows, async |batch: BatchView| {
+                if batch.end_offset() <= from || batch.base_offset() >= end {
+                    return Ok(());
+                }
                 let kept = if compacting { compact_batch(&batch, &keys, horizon_ms)? } else { Keep::Whole };
                 match kept {
                     Keep::Whole => writer.add(batch.header(), batch.bytes()).await?,
@@ -214,8 +266,8 @@ impl<B: Backend> Core<B> {
             })
             .await?;
         }
-        writer.end_run(last.end_offset, compacting);
-        Ok(())
+        writer.end_run(end, compacting);
+        Ok((end < last.end_offset).then_some(end))
     }
 
     /// Gives every live batch of a run, in order.
@@ -261,11 +313,17 @@ fn covers(stretches: &[Stretch], built: &[Built]) -> Result<(), MaintainError> {
         let (Some(first), Some(last)) = (stretch.runs.first(), stretch.runs.last()) else { continue };
         // The log start offset may lie inside the first batch that is kept.
         let starts = first.base_offset..=first.base_offset.max(stretch.log_start);
-        let matches = runs.next().is_some_and(|run| {
-            run.partition == stretch.partition
-                && starts.contains(&run.base_offset)
-                && run.end_offset == last.end_offset
-        });
+        let mut end = None;
+        while end.is_none_or(|end| end < last.end_offset) {
+            let follows = |run: &&Run| {
+                run.partition == stretch.partition
+                    && end.map_or(starts.contains(&run.base_offset), |end| run.base_offset == end)
+                    && end.is_none_or(|end| run.end_offset > end)
+            };
+            let Some(run) = runs.next().filter(follows) else { break };
+            end = Some(run.end_offset);
+        }
+        let matches = end == Some(last.end_offset);
         if !matches {
             let reason = format!("the merge of partition {} does not cover its inputs", stretch.partition);
             return Err(ReadError::new(0, reason).into());

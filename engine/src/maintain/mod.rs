@@ -22,6 +22,9 @@ use crate::shard::Core;
 /// How long to wait before trying again what the disk refused, µs.
 const RETRY_AFTER_US: u64 = 500_000;
 
+/// Sealing that fails so often in a row is not a passing trouble: callers are told when the WAL is full.
+const SEAL_FAILURES_MAX: u32 = 4;
+
 /// Why a step in the background did not happen.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MaintainError {
@@ -42,13 +45,11 @@ impl MaintainError {
         matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
-    /// Whether the manifest on disk may no longer be the one in memory.
+    /// Whether the manifest on disk may no longer be the one in memory: files that the edit named
+    /// must stay as they are, and the shard stops.
     fn is_fatal(&self) -> bool {
         let MaintainError::Manifest(error) = self else { return false };
-        match error {
-            ManifestError::Poisoned(_) | ManifestError::Damaged { .. } | ManifestError::Conflict(_) => true,
-            ManifestError::Io { .. } => !self.is_out_of_space(),
-        }
+        !matches!(error, ManifestError::Io { .. })
     }
 }
 
@@ -120,11 +121,17 @@ async fn keep_spares<B: Backend>(core: Rc<Core<B>>) {
 
 /// Seals full WAL files.
 async fn keep_sealed<B: Backend>(core: Rc<Core<B>>) {
+    let mut failures = 0u32;
     while !core.ends() {
         core.ask_for_roll_by_age();
         match core.seal_oldest().await {
             Ok(false) => core.rest(core.config.segment.check_interval_ms * 1000).await,
             sealed => {
+                failures = if sealed.is_ok() { 0 } else { failures + 1 };
+                let lasting = failures >= SEAL_FAILURES_MAX;
+                let failure = sealed.as_ref().err().filter(|_| lasting).map(|error| error.to_string().into());
+                core.state_mut().seal_failure = failure;
+                core.mailbox.wake();
                 if !core.settle("sealing a WAL file", sealed.map(drop)).await {
                     break;
                 }

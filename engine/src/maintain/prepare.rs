@@ -94,9 +94,12 @@ impl<B: Backend> Core<B> {
         let id = make_file(&self.reactor, Some(&self.governor), path.clone(), file_bytes).await?;
         // Named in the manifest before it is used: if it is missing later, that is a loss.
         if let Err(error) = self.commit_manifest(vec![Change::WalFileAdded(number)]).await {
+            let error = MaintainError::from(error);
             let _ = self.reactor.run(Op::Close { file: id }).await;
-            let _ = self.reactor.run(Op::Remove { path }).await;
-            return Err(error.into());
+            if !error.is_fatal() {
+                let _ = self.reactor.run(Op::Remove { path }).await;
+            }
+            return Err(error);
         }
         self.state_mut().wal.spares.push_back(SpareFile { number, id });
         Ok(())

@@ -104,7 +104,17 @@ impl<B: Backend> Core<B> {
         changes.push(Change::Floor { sequence, group });
         let resolved = self.manifest.lock().await.manifest.joint_resolved.max(job.joint);
         changes.push(Change::JointResolved(resolved));
-        self.commit_manifest(changes).await?;
+        if let Err(error) = self.commit_manifest(changes).await {
+            let error = MaintainError::from(error);
+            if !error.is_fatal() && !promoted {
+                self.remove_built(&built).await;
+            }
+            return Err(error);
+        }
+        // An earlier segment of the same number may still be open.
+        for built in &built {
+            self.files.forget(built.meta.file);
+        }
         self.adopt_sealed(&job, &built, leaves).await;
         if leaves && !promoted {
             let _ = self.reactor.run(Op::Remove { path: self.path(job.number) }).await;
@@ -204,15 +214,27 @@ impl<B: Backend> Core<B> {
         let size = |entries: &[TailEntry]| entries.iter().map(|entry| u64::from(entry.len)).sum::<u64>();
         let (own, shared): (Vec<_>, Vec<_>) =
             job.partitions.iter().partition(|(_, entries)| size(entries) >= own_min);
+        let shared = (!shared.is_empty()).then_some((shared, SegmentKind::Shared));
+        let own = own.into_iter().map(|each| (vec![each], SegmentKind::Own));
         let mut built = Vec::new();
         let mut source = Source { core: self, job, loaded: None };
-        if !shared.is_empty() {
-            built.push(self.build_one(&mut source, &shared, SegmentKind::Shared).await?);
-        }
-        for each in own {
-            built.push(self.build_one(&mut source, &[each], SegmentKind::Own).await?);
+        for (partitions, kind) in shared.into_iter().chain(own) {
+            match self.build_one(&mut source, &partitions, kind).await {
+                Ok(one) => built.push(one),
+                Err(error) => {
+                    self.remove_built(&built).await;
+                    return Err(error);
+                }
+            }
         }
         Ok(built)
+    }
+
+    /// Removes segments that will not be used.
+    pub(super) async fn remove_built(&self, built: &[Built]) {
+        for built in built {
+            let _ = self.reactor.run(Op::Remove { path: self.path(built.meta.file) }).await;
+        }
     }
 
     async fn build_one(
@@ -264,7 +286,10 @@ impl<B: Backend> Core<B> {
             if over { state.wal.spares.pop_back() } else { None }
         };
         let Some(spare) = surplus else { return Ok(()) };
-        self.commit_manifest(vec![Change::WalFileRemoved(spare.number)]).await?;
+        if let Err(error) = self.commit_manifest(vec![Change::WalFileRemoved(spare.number)]).await {
+            self.state_mut().wal.spares.push_back(spare);
+            return Err(error.into());
+        }
         let _ = self.reactor.run(Op::Close { file: spare.id }).await;
         let _ = self.reactor.run(Op::Remove { path: self.path(spare.number) }).await;
         Ok(())

@@ -39,6 +39,14 @@ pub enum ManifestError {
     /// The edit does not fit the state.
     #[error("manifest: {0}")]
     Conflict(#[from] Conflict),
+    /// The disk failed while an edit was on its way: it may be in force or not.
+    #[error("manifest {path}: {source}; whether the last edit is in force is not known")]
+    Uncertain {
+        /// The file.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
     /// An earlier edit failed, so what is on disk is not known.
     #[error("manifest: an earlier edit failed ({0}); reopen to recover")]
     Poisoned(String),
@@ -254,8 +262,8 @@ impl<B: Backend> ManifestFile<B> {
     /// Appends an edit of `changes` to `manifest` and applies it once it is durable.
     ///
     /// # Errors
-    /// [`ManifestError::Conflict`] leaves everything as it was. After [`ManifestError::Io`] what
-    /// is on disk is not known, and every later edit fails.
+    /// [`ManifestError::Conflict`] and [`ManifestError::Io`] leave everything as it was. After
+    /// [`ManifestError::Uncertain`] what is on disk is not known, and every later edit fails.
     pub async fn commit(
         &mut self,
         manifest: &mut Manifest,
@@ -273,7 +281,7 @@ impl<B: Backend> ManifestFile<B> {
         manifest.apply(&edit)?;
         if let Err(source) = self.append(buf).await {
             self.poisoned = Some(source.to_string());
-            return Err(ManifestError::Io { path: self.path(), source });
+            return Err(ManifestError::Uncertain { path: self.path(), source });
         }
         (self.end, self.last_crc) = (self.end + len, crc);
         // Room for the next edits now, while there is some: dropping a segment takes an edit too.
@@ -320,7 +328,7 @@ impl<B: Backend> ManifestFile<B> {
             // Which generation a reopen would find is not known, so nothing may follow either.
             Err((Named::Perhaps, source)) => {
                 self.poisoned = Some(source.to_string());
-                return Err(ManifestError::Io { path: self.dir.join(name), source });
+                return Err(ManifestError::Uncertain { path: self.dir.join(name), source });
             }
         };
         let old = std::mem::replace(&mut self.file, file);

@@ -56,6 +56,37 @@ pub(crate) fn cut_piece(piece: &Piece, bounds: &Bounds, out: &mut Vec<BatchView>
     Ok(())
 }
 
+/// What the index says a piece holds.
+pub(crate) struct Expected {
+    pub base: Offset,
+    pub end: Offset,
+    pub batches: usize,
+}
+
+/// As [`cut_piece`], if the piece holds what it should: whole batches of another time or place are a
+/// flaw too, not something to leave out.
+///
+/// # Errors
+/// [`Flaw`].
+pub(crate) fn cut_expected(
+    piece: &Piece,
+    expected: &Expected,
+    bounds: &Bounds,
+    out: &mut Vec<BatchView>,
+) -> Result<(), Flaw> {
+    let all = Bounds { partition: bounds.partition, from: Offset(0), end: Offset(u64::MAX) };
+    let mut found = Vec::new();
+    cut_piece(piece, &all, &mut found)?;
+    let first = found.first().map(BatchView::base_offset);
+    let last = found.last().map(BatchView::end_offset);
+    if (first, last, found.len()) != (Some(expected.base), Some(expected.end), expected.batches) {
+        let reason = format!("holds other batches than those of offsets {}..{}", expected.base, expected.end);
+        return Err(Flaw { position: piece.position, reason });
+    }
+    out.extend(found.into_iter().filter(|batch| wanted(batch.header(), bounds)));
+    Ok(())
+}
+
 fn wanted(header: &BatchHeader, bounds: &Bounds) -> bool {
     header.end_offset() > bounds.from && header.base_offset < bounds.end
 }

@@ -6,7 +6,7 @@ use thalweg_io::{AlignedBuf, BLOCK, Backend, View};
 
 use crate::ids::{FileNumber, Offset};
 use crate::partitions::{RunRef, TailEntry};
-use crate::read::cut::{Bounds, Flaw, Piece, cut_piece};
+use crate::read::cut::{Bounds, Expected, Flaw, Piece, cut_expected};
 use crate::read::locate::{Located, Target, locate, visible_end};
 use crate::read::request::{FetchError, FetchRequest, Fetched, From};
 use crate::record::{BatchHeader, BatchView};
@@ -192,26 +192,26 @@ impl<B: Backend> Core<B> {
         Some(Fetched { batches, next, log_start: partition.log_start, end })
     }
 
-    /// Reads entries of the tail from their WAL file.
+    /// Reads entries of the tail from their WAL file. It may get another life meanwhile, in which
+    /// whole batches of the same partition lie at the same places: each has to be the one wanted.
     async fn read_wal(
         self: &Rc<Self>,
         entries: &[TailEntry],
         bounds: &Bounds,
     ) -> Result<(Vec<BatchView>, Offset), (FileNumber, Flaw)> {
-        let gone =
-            |position: u64, reason: &str| (FileNumber(0), Flaw { position, reason: reason.to_owned() });
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
-            return Err(gone(0, "nothing to read"));
+            return Err((FileNumber(0), Flaw { position: 0, reason: "nothing to read".to_owned() }));
         };
-        let Some((id, byte)) = self.state().wal.locate(first.position) else {
-            return Err(gone(first.position.0, "the WAL file is gone"));
+        let found = self.state().wal.locate(first.position).map(|(file, byte)| (file.number, file.id, byte));
+        let Some((file, id, byte)) = found else {
+            let (_, position) = first.position.split(self.state().wal.file_bytes);
+            return Err((FileNumber(0), Flaw { position, reason: "the WAL file is gone".to_owned() }));
         };
         let start = byte / BLOCK as u64 * BLOCK as u64;
         let end = byte + (last.position.0 - first.position.0) + u64::from(last.len);
         let len = (end - start) as usize;
         self.governor.permit(len as u64).await;
         let (buf, read) = self.reactor.read(id, start, AlignedBuf::zeroed(len)).await;
-        let file = FileNumber(first.position.0);
         let flaw = |position, reason: String| (file, Flaw { position, reason });
         let read = read.map_err(|error| flaw(start, error.to_string()))?;
         if read < len {
@@ -223,7 +223,8 @@ impl<B: Backend> Core<B> {
             let at = (byte - start + entry.position.0 - first.position.0) as usize;
             let piece =
                 Piece { bytes: bytes.slice(at..at + entry.len as usize), position: start + at as u64 };
-            cut_piece(&piece, bounds, &mut batches).map_err(|found| (file, found))?;
+            let expected = Expected { base: entry.base_offset, end: entry.end_offset(), batches: 1 };
+            cut_expected(&piece, &expected, bounds, &mut batches).map_err(|found| (file, found))?;
         }
         Ok((batches, last.end_offset()))
     }
@@ -257,7 +258,9 @@ impl<B: Backend> Core<B> {
             bytes += entry.bytes;
             let piece = reader.read(entry).await.map_err(flaw)?;
             let mut found = Vec::new();
-            cut_piece(&piece, bounds, &mut found).map_err(|found| (run.file, found))?;
+            let expected =
+                Expected { base: entry.base_offset, end: entry.end_offset, batches: entry.batches as usize };
+            cut_expected(&piece, &expected, bounds, &mut found).map_err(|found| (run.file, found))?;
             if let Target::Timestamp(wanted, _) = target
                 && batches.is_empty()
             {

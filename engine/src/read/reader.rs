@@ -97,8 +97,7 @@ impl Reader {
             wait: !self.to_end,
             slot: slot.clone(),
         };
-        let ended = |error| Err(FetchError::Ended(error));
-        self.pending = Some(Ticket::send(&self.link.mailbox, slot, None, Request::Fetch(request), ended));
+        self.pending = Some(Ticket::send(&self.link.mailbox, slot, None, Request::Fetch(request)));
     }
 
     fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<BatchView, FetchError>>> {

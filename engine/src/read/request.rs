@@ -113,3 +113,12 @@ impl FetchRequest {
         Arc::strong_count(&self.slot) > 1
     }
 }
+
+impl Drop for FetchRequest {
+    fn drop(&mut self) {
+        // A task that reads for it goes with its shard, at any point.
+        if !self.slot.is_ready() {
+            self.slot.fill(Err(FetchError::Ended(AppendError::Closed)));
+        }
+    }
+}

@@ -12,6 +12,10 @@ impl<B: Backend> Core<B> {
     /// Keeps a fetch until its partition has more than `end`.
     pub(crate) fn wait_at_end(&self, mut request: FetchRequest, end: Offset) {
         let mut state = self.state_mut();
+        if let Some(error) = state.halt_error() {
+            drop(state);
+            return request.refuse(&error);
+        }
         if state.waiting_count >= self.config.read.waiting_max as usize {
             state.forget_unwanted();
         }

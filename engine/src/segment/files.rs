@@ -48,12 +48,20 @@ pub(crate) struct SegmentFiles<B: Backend> {
     reactor: Reactor<B>,
     open_max: usize,
     open: RefCell<FxHashMap<FileNumber, Rc<OpenSegment<B>>>>,
+    /// Being opened, once for each who does.
+    opening: RefCell<Vec<FileNumber>>,
     clock: Cell<u64>,
 }
 
 impl<B: Backend> SegmentFiles<B> {
     pub(crate) fn new(reactor: Reactor<B>, open_max: usize) -> SegmentFiles<B> {
-        SegmentFiles { reactor, open_max, open: RefCell::new(FxHashMap::default()), clock: Cell::new(0) }
+        SegmentFiles {
+            reactor,
+            open_max,
+            open: RefCell::default(),
+            opening: RefCell::default(),
+            clock: Cell::new(0),
+        }
     }
 
     /// The segment `number`, opened if it is not open yet.
@@ -68,6 +76,20 @@ impl<B: Backend> SegmentFiles<B> {
             return Ok(open.clone());
         }
         self.make_room();
+        self.opening.borrow_mut().push(number);
+        let opened = self.open_file(path).await;
+        let at = self.opening.borrow().iter().position(|opening| *opening == number);
+        // A segment that was forgotten meanwhile may have become another under the same number.
+        let is_kept = at.map(|at| self.opening.borrow_mut().swap_remove(at)).is_some();
+        let opened = Rc::new(opened?);
+        if is_kept {
+            // Two fetches may have opened it at once; the one that comes later is used by itself.
+            self.open.borrow_mut().entry(number).or_insert_with(|| opened.clone());
+        }
+        Ok(opened)
+    }
+
+    async fn open_file(&self, path: PathBuf) -> Result<OpenSegment<B>, ReadError> {
         let (id, len) = self.reactor.open(path, OpenMode::Read).await.map_err(|e| ReadError::new(0, e))?;
         let trailer = match read_trailer(&self.reactor, id, len).await {
             Ok(trailer) => trailer,
@@ -77,10 +99,7 @@ impl<B: Backend> SegmentFiles<B> {
             }
         };
         let used = Cell::new(self.clock.get());
-        let opened = Rc::new(OpenSegment { reactor: self.reactor.clone(), id, len, trailer, used });
-        // Two fetches may have opened it at once; the one that comes later is used by itself.
-        self.open.borrow_mut().entry(number).or_insert_with(|| opened.clone());
-        Ok(opened)
+        Ok(OpenSegment { reactor: self.reactor.clone(), id, len, trailer, used })
     }
 
     fn make_room(&self) {
@@ -97,7 +116,11 @@ impl<B: Backend> SegmentFiles<B> {
 
     /// Forgets a segment that is no longer part of the log. Returns whether nobody reads it.
     pub(crate) fn forget(&self, number: FileNumber) -> bool {
-        self.open.borrow_mut().remove(&number).is_none_or(|file| Rc::strong_count(&file) == 1)
+        let mut opening = self.opening.borrow_mut();
+        let before = opening.len();
+        opening.retain(|opening| *opening != number);
+        let idle = self.open.borrow_mut().remove(&number).is_none_or(|file| Rc::strong_count(&file) == 1);
+        idle && opening.len() == before
     }
 
     /// Files open at present.

@@ -20,8 +20,8 @@ use crate::shard::turn::Shard;
 /// What an owned shard can do, whatever its backend.
 trait Turn {
     fn turn(&mut self) -> bool;
-    fn park(&self);
-    fn idle(&self, busy: bool) -> Pin<Box<dyn Future<Output = ()> + '_>>;
+    fn park_unless(&self, woken: &dyn Fn() -> bool);
+    fn idle_unless<'a>(&'a self, woken: &'a dyn Fn() -> bool) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
     fn wind_down(&mut self) -> bool;
     fn now(&self) -> Nanos;
     fn bell(&self) -> Arc<Bell>;
@@ -32,12 +32,12 @@ impl<B: Backend> Turn for Shard<B> {
         Shard::turn(self)
     }
 
-    fn park(&self) {
-        Shard::park(self);
+    fn park_unless(&self, woken: &dyn Fn() -> bool) {
+        Shard::park_unless(self, woken);
     }
 
-    fn idle(&self, busy: bool) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        Box::pin(Shard::idle(self, busy))
+    fn idle_unless<'a>(&'a self, woken: &'a dyn Fn() -> bool) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(Shard::idle_unless(self, woken))
     }
 
     fn wind_down(&mut self) -> bool {
@@ -177,13 +177,13 @@ impl OwnedShard {
     /// Sleeps until there may be something to do: a completion, a request from another thread, or
     /// a timer of the shard's own.
     pub fn park(&self) {
-        self.shard.park();
+        self.shard.park_unless(&|| false);
     }
 
     /// As [`park`](Self::park), in an executor whose thread must not block. Await it between any
     /// two turns: operations move only while the executor does. `busy` is what `turn` returned.
     pub async fn idle(&self, busy: bool) {
-        self.shard.idle(busy).await;
+        self.shard.idle_unless(&|| busy).await;
     }
 
     /// The clock of the shard's backend.
@@ -202,8 +202,8 @@ impl OwnedShard {
             if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
                 return value;
             }
-            if !self.turn() && !bell.take() {
-                self.park();
+            if !self.turn() {
+                self.shard.park_unless(&|| bell.take());
             }
         }
     }
@@ -217,8 +217,8 @@ impl OwnedShard {
             if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return value;
             }
-            let busy = self.turn() || bell.take();
-            self.shard.idle(busy).await;
+            let busy = self.turn();
+            self.shard.idle_unless(&|| bell.take() || busy).await;
         }
     }
 
@@ -237,7 +237,7 @@ impl OwnedShard {
         self.log.links().iter().for_each(|link| link.mailbox.close());
         while !self.shard.wind_down() {
             let busy = self.turn();
-            self.shard.idle(busy).await;
+            self.shard.idle_unless(&|| busy).await;
         }
     }
 }

@@ -304,7 +304,13 @@ impl<B: Backend> Recovering<B> {
     }
 
     fn found(&self) -> Found<'_> {
-        Found { place: &self.place, loaded: &self.loaded, scan: &self.scan, footers: &self.footers }
+        Found {
+            place: &self.place,
+            loaded: &self.loaded,
+            scan: &self.scan,
+            footers: &self.footers,
+            cut: self.decision == Decision::Cut { fresh_file: true },
+        }
     }
     /// Spare files that somebody cut short get their zeros back.
     async fn fill_spares(&self, state: &State) -> io::Result<()> {

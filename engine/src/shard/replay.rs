@@ -24,6 +24,8 @@ pub(crate) struct Found<'a> {
     pub loaded: &'a Loaded,
     pub scan: &'a Scan,
     pub footers: &'a [(FileNumber, Vec<crate::segment::Run>)],
+    /// Whether what follows goes into a fresh file.
+    pub cut: bool,
 }
 
 /// Checks that a shard's files fit together, as opening it would. Returns how many partitions it has.
@@ -37,7 +39,7 @@ pub(crate) fn check_files(
     footers: &[(FileNumber, Vec<crate::segment::Run>)],
 ) -> Result<u64, RecoverError> {
     check_revision(place, loaded, scan)?;
-    let found = Found { place, loaded, scan, footers };
+    let found = Found { place, loaded, scan, footers, cut: false };
     let region =
         Region::new(BLOCK, 1).map_err(|source| RecoverError::Io { path: place.dir.clone(), source })?;
     let (state, _) = found.replay(region)?;
@@ -128,6 +130,7 @@ impl Found<'_> {
             lingering: Vec::new(),
             halted: None,
             out_of_space: false,
+            seal_failure: None,
             roll_wanted: false,
             closing: false,
         }
@@ -160,11 +163,19 @@ impl Found<'_> {
             let entry = ends.entry(group.file).or_insert((0, group.header.written_ms));
             entry.0 = group.end;
         }
+        let last_live = self.scan.live().map(|(index, ..)| index).max().unwrap_or(0);
         for (index, found) in self.scan.files.iter().enumerate() {
             if !self.loaded.manifest.wal_files.contains(&found.number) {
                 continue; // a torn write to a file that has left the ring since
             }
+            let whole = found.len == state.wal.file_bytes;
             let header = match &found.life {
+                // All of it lies behind a cut, now or in an earlier opening: the file is free. It
+                // begins behind the group at which the file after it does.
+                Life::Live(_) if whole && !ends.contains_key(&index) && (self.cut || index < last_live) => {
+                    state.wal.spares.push_back(SpareFile { number: found.number, id: found.id });
+                    continue;
+                }
                 Life::Live(header) => *header,
                 // A torn first write of a life: nothing in it counts, the file is free.
                 Life::Headless(_) | Life::Spare => {
@@ -297,7 +308,7 @@ fn replay_control(state: &mut State, control: &Control, shards: u16) {
             if *partition < state.next_partition {
                 return; // the manifest has it, or it was deleted since
             }
-            state.next_partition = PartitionId(partition.0 + u32::from(shards));
+            state.next_partition = PartitionId(partition.0.saturating_add(u32::from(shards)));
             let name: Arc<str> = name.as_str().into();
             state.partitions.insert(*partition, name.clone(), *config, Offset(0));
             state.catalog.push(Change::NextPartition(state.next_partition));

@@ -61,6 +61,8 @@ pub(crate) struct State {
     pub halted: Option<Arc<str>>,
     /// The disk was full when the shard last needed room.
     pub out_of_space: bool,
+    /// Why the oldest WAL file can't be sealed, if it can't.
+    pub seal_failure: Option<Arc<str>>,
     /// The active WAL file has been open for long enough.
     pub roll_wanted: bool,
     /// The engine is closing: nothing new is started in the background.
@@ -72,6 +74,15 @@ impl State {
     pub(crate) fn halt_error(&self) -> Option<AppendError> {
         let reason = self.halted.clone()?;
         Some(AppendError::Halted { shard: self.shard, reason })
+    }
+
+    /// Why no more can be appended for the time being.
+    pub(crate) fn no_room(&self) -> Option<AppendError> {
+        if self.out_of_space {
+            return Some(AppendError::OutOfSpace { shard: self.shard });
+        }
+        let reason = self.seal_failure.clone()?;
+        Some(AppendError::WalFull { shard: self.shard, reason })
     }
 
     /// The next partition id of this shard, if any is left; ids of one shard are `shards` apart.

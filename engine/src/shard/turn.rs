@@ -33,6 +33,8 @@ pub(crate) struct Shard<B: Backend> {
     pub(crate) witnessed: bool,
     /// Whether a group waits for a WAL file, and maintenance has been told.
     pub(crate) starved: bool,
+    /// Whether the next group waits for room.
+    pub(crate) held_up: bool,
     /// Kept to be used again.
     pub(crate) assigned: Vec<Assigned>,
     pub(crate) formed_pool: Vec<Formed>,
@@ -48,6 +50,7 @@ impl<B: Backend> Shard<B> {
             last_durable,
             witnessed: true,
             starved: false,
+            held_up: false,
             assigned: Vec::new(),
             formed_pool: Vec::new(),
         }
@@ -145,6 +148,7 @@ impl<B: Backend> Shard<B> {
         }
         let lingering = core.reactor.now().since(oldest) < u64::from(config.linger_us) * 1000;
         if lingering && waiting < u64::from(config.bytes_max) {
+            self.held_up = false;
             return false;
         }
         let (first, is_control) = {
@@ -152,10 +156,12 @@ impl<B: Backend> Shard<B> {
             let front = state.arrivals.front().map(|queued| &queued.arrival);
             (front.map_or(0, Arrival::bytes_max), matches!(front, Some(Arrival::Control(_))))
         };
-        match self.make_room(first, waiting, is_control) {
+        let room = self.make_room(first, waiting, is_control);
+        self.held_up = !matches!(room, Room::Yes);
+        match room {
             Room::Yes => self.form_and_send(),
             Room::Later => false,
-            Room::Full => self.refuse_for_space(),
+            Room::None(error) => self.refuse_for_room(&error),
         }
     }
 
@@ -219,7 +225,7 @@ impl<B: Backend> Shard<B> {
             core.mailbox.release(refused_budget);
         }
         if formed.is_empty() {
-            self.formed_pool.push(formed);
+            self.formed_pool.push(formed.recycle());
         } else {
             self.group_and_send(&mut assigned, formed);
         }
@@ -228,26 +234,36 @@ impl<B: Backend> Shard<B> {
         taken > 0
     }
 
-    /// The disk is full and the WAL is too: answer what waits, so that nobody hangs.
-    fn refuse_for_space(&mut self) -> bool {
+    /// There is no room in the WAL, and none in sight: answer what waits, so that nobody hangs.
+    fn refuse_for_room(&mut self, error: &AppendError) -> bool {
         let core = self.core.clone();
         let mut state = core.state_mut();
         let mut budget = 0;
-        let error = AppendError::OutOfSpace { shard: core.shard };
-        // A part of a joint append may be durable elsewhere already: it waits for room.
-        let mut kept = VecDeque::new();
+        let before = state.arrivals.len();
+        let was_control = matches!(state.arrivals.front(), Some(Queued { arrival: Arrival::Control(_), .. }));
+        // Changes of the catalog have room of their own, and make more: they go first. A part of a
+        // joint append may be durable elsewhere already: it waits.
+        let (mut controls, mut joints) = (VecDeque::new(), VecDeque::new());
         while let Some(queued) = state.arrivals.pop_front() {
-            if queued.arrival.is_joint() {
-                kept.push_back(queued);
-                continue;
+            match &queued.arrival {
+                Arrival::Control(_) if !was_control => controls.push_back(queued),
+                arrival if arrival.is_joint() => joints.push_back(queued),
+                _ => {
+                    state.arrival_bytes -= queued.arrival.bytes_max();
+                    budget += queued.arrival.refuse(error.clone());
+                }
             }
-            state.arrival_bytes -= queued.arrival.bytes_max();
-            budget += queued.arrival.refuse(error.clone());
         }
-        state.arrivals = kept;
+        let stuck = controls.is_empty() && !joints.is_empty() && core.mailbox.is_closing();
+        controls.append(&mut joints);
+        state.arrivals = controls;
+        let refused = before - state.arrivals.len();
         drop(state);
         core.mailbox.release(budget);
-        budget > 0
+        if stuck {
+            core.halt(&format!("closed while a part of a joint append had no room: {error}"));
+        }
+        refused > 0
     }
 
     /// The time at which a parked shard has to look again, apart from its tasks' timers.
@@ -258,7 +274,8 @@ impl<B: Backend> Shard<B> {
         }
         let linger = state.arrivals.front().filter(|_| self.in_flight.is_empty());
         let linger = linger.map(|queued| queued.since.plus_us(u64::from(self.core.config.group.linger_us)));
-        let linger = linger.filter(|at| *at > self.core.reactor.now());
+        // A group that waits for room is woken by whoever makes some.
+        let linger = linger.filter(|_| !self.held_up);
         let idle = !self.witnessed && self.in_flight.is_empty() && state.arrivals.is_empty();
         let witness =
             idle.then(|| self.last_durable.plus_us(u64::from(self.core.config.wal.witness_after_us)));
@@ -267,19 +284,26 @@ impl<B: Backend> Shard<B> {
 
     /// Sleeps until there may be something to do.
     pub(crate) fn park(&self) {
+        self.park_unless(|| false);
+    }
+
+    /// As [`park`](Self::park), unless `woken` says that there is more to do: asked when whoever
+    /// finds something to do from here on will wake the shard.
+    pub(crate) fn park_unless(&self, woken: impl FnOnce() -> bool) {
         let wake = self.core.reactor.wake();
         wake.prepare();
-        if !self.has_mail() && !self.can_publish() {
+        if !self.has_mail() && !self.can_publish() && !woken() {
             self.core.reactor.park(self.deadline());
         }
         wake.finish();
     }
 
-    /// As [`park`](Self::park), in somebody's executor: gives it one round if there is more to do.
-    pub(crate) async fn idle(&self, busy: bool) {
+    /// As [`park_unless`](Self::park_unless), in somebody's executor: gives it one round if there is
+    /// more to do.
+    pub(crate) async fn idle_unless(&self, woken: impl FnOnce() -> bool) {
         let wake = self.core.reactor.wake();
         wake.prepare();
-        let more = busy || self.has_mail() || self.can_publish();
+        let more = self.has_mail() || self.can_publish() || woken();
         let deadline = if more { Some(Nanos(0)) } else { self.deadline() };
         self.core.reactor.idle(deadline).await;
         wake.finish();
@@ -354,8 +378,8 @@ pub(crate) enum Room {
     Yes,
     /// A file is being prepared or sealed, or readers let go of a chunk soon.
     Later,
-    /// There is no space on the disk for another file.
-    Full,
+    /// No WAL file is free, and none will be for a while.
+    None(AppendError),
 }
 
 /// The offsets of one request's parts.

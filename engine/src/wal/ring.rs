@@ -98,10 +98,10 @@ impl WalRing {
     }
 
     /// The file and byte at a position, if the WAL still has it.
-    pub(crate) fn locate(&self, position: WalPosition) -> Option<(FileId, u64)> {
+    pub(crate) fn locate(&self, position: WalPosition) -> Option<(&WalFile, u64)> {
         let (sequence, byte) = position.split(self.file_bytes);
         let files = self.full.iter().chain(&self.active);
-        files.into_iter().find(|file| file.sequence == sequence).map(|file| (file.id, byte))
+        files.into_iter().find(|file| file.sequence == sequence).map(|file| (file, byte))
     }
 
     /// Bytes of groups not yet in segments.
