@@ -134,6 +134,20 @@ fn joint_appends_beside_a_close_are_whole_or_nothing() {
 }
 
 #[test]
+fn a_shard_that_does_not_open_leaves_no_other_running() {
+    let dir = tempfile::tempdir().unwrap();
+    Engine::open(config(dir.path(), 2)).unwrap().close();
+    std::fs::write(dir.path().join("shard-1/quarantine"), b"in the way").unwrap();
+    std::fs::write(dir.path().join("shard-1/00000000000000ff.log"), vec![0; BLOCK]).unwrap();
+    for _ in 0..2 {
+        let error = Engine::open(config(dir.path(), 2)).err().unwrap();
+        assert!(matches!(error, OpenError::Shard { .. }), "{error}");
+    }
+    std::fs::remove_file(dir.path().join("shard-1/quarantine")).unwrap();
+    Engine::open(config(dir.path(), 2)).unwrap().close();
+}
+
+#[test]
 fn a_directory_in_use_is_refused_and_the_owner_named() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::open(config(dir.path(), 1)).unwrap();

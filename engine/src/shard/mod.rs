@@ -1,6 +1,8 @@
 //! A shard: one thread, one ring, one WAL, a set of partitions.
 
 pub(crate) mod core;
+#[cfg(test)]
+mod cut_tests;
 pub(crate) mod format;
 pub(crate) mod owned;
 pub(crate) mod quarantine;

@@ -172,6 +172,12 @@ impl<B: Backend> Recovering<B> {
             .collect()
     }
 
+    /// The first groups of the live WAL files, in order of use.
+    #[cfg(test)]
+    pub(crate) fn first_groups(&self) -> Vec<GroupNumber> {
+        self.scan.live().map(|(_, _, header)| header.first_group).collect()
+    }
+
     /// Joint appends up to this one are decided here, without being in the WAL any more.
     pub(crate) fn joint_resolved(&self) -> u64 {
         self.loaded.manifest.joint_resolved
