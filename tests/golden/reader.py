@@ -284,10 +284,10 @@ def change(fields):
     tag, first = fields.number("B"), fields.number("Q")
     names = ["wal_file_added", "wal_file_removed", "floor", "segment_added", "segment_removed",
              "partition_created", "partition_deleted", "trimmed", "configured", "next_partition", "next_file",
-             "joint_resolved"]
+             "joint_resolved", "durable"]
     subjects = ["file", "file", "sequence", "file", "file", "partition", "partition", "partition",
-                "partition", "partition", "file", "transaction"]
-    check(1 <= tag <= 12, "manifest change")
+                "partition", "partition", "file", "transaction", "group"]
+    check(1 <= tag <= 13, "manifest change")
     said = {subjects[tag - 1]: first}
     if tag == 3:
         said["group"] = fields.number("Q")

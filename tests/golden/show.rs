@@ -302,6 +302,7 @@ impl Lines {
             Change::NextPartition(next) => one("next_partition", "partition", u64::from(next.0)),
             Change::NextFile(next) => one("next_file", "file", next.0),
             Change::JointResolved(transaction) => one("joint_resolved", "transaction", *transaction),
+            Change::Durable(group) => one("durable", "group", group.0),
         };
         match change {
             Change::Floor { group, .. } => said.push(("group", group.to_string())),

@@ -289,3 +289,28 @@ fn an_unreadable_block_is_refused() {
         assert!(outcome.is_err(), "{name}: {} groups could not be read", groups.len());
     }
 }
+
+#[test]
+fn a_closed_log_that_lost_its_end_is_refused() {
+    let config = config();
+    let disk = SimDisk::with_options(7, SimOptions::strict());
+    let (mut model, mut next_id) = (Model::new(), 1);
+    let mut life = Life::open(&disk, &config, &mut model, &mut next_id).unwrap();
+    life.create("a", PartitionConfig::default());
+    assert!(life.pump());
+    for _ in 0..4 {
+        life.append("a", 1, 500);
+        assert!(life.pump());
+    }
+    life.close();
+    disk.kill();
+    let image = Image { disk, model, config };
+    let (path, groups) = image.wal().pop().unwrap();
+    assert!(groups.last().unwrap().is_marker());
+    // The last group and the marker behind it share a flash page, say.
+    for lost in 1..groups.len() - 1 {
+        let from = groups[groups.len() - lost].position;
+        let outcome = image.after(|disk| disk.patch(&path, from, &vec![0; lost * 8192]));
+        assert!(matches!(outcome, Outcome::Refused(_)), "{lost} groups lost: {outcome:?}");
+    }
+}

@@ -236,6 +236,7 @@ fn manifest(promoted: SegmentMeta, shared: SegmentMeta) -> Vec<u8> {
             Change::NextPartition(PartitionId(2)),
             Change::Floor { sequence: WalSequence(2), group: GroupNumber(4) },
             Change::JointResolved(0),
+            Change::Durable(GroupNumber(3)),
             Change::WalFileAdded(FileNumber(1)),
             Change::SegmentAdded(promoted),
             created(0, PartitionConfig::default(), "events"),

@@ -142,7 +142,7 @@ impl<'a, B: Backend> Work<'a, B> {
         };
         let gone: Vec<_> = manifest.wal_files.iter().copied().filter(|file| !there(file)).collect();
         let files: Vec<_> = manifest.wal_files.iter().copied().filter(there).collect();
-        let outside = GroupNumber(manifest.floor_group.0.saturating_sub(1));
+        let outside = manifest.durable_group();
         let strays = strays(reactor, &place.dir, |file| manifest.knows(file)).await.map_err(io)?;
         let (files, mode) = (files.into_iter(), OpenMode::Read);
         let scan = scan(reactor, &place.dir, files, &strays, &identity, outside, mode).await.map_err(io)?;
@@ -348,7 +348,8 @@ impl<'a, B: Backend> Work<'a, B> {
         if self.wal_damaged {
             let sequence = WalSequence(self.scan.last_sequence.0.max(manifest.floor.0) + 1);
             let last = self.scan.tail.later_durable.map_or(GroupNumber(0), |proof| proof.said_by);
-            let group = last.max(self.scan.tail.missing).max(manifest.floor_group);
+            let group =
+                last.max(self.scan.tail.missing).max(manifest.floor_group).max(manifest.durable.next());
             // Numbers of groups that may exist somewhere are not used again.
             let group =
                 GroupNumber(group.0 + u64::from(self.place.superblock.wal_file_bytes as u32 / BLOCK as u32));

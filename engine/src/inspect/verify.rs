@@ -7,7 +7,7 @@ use serde::Serialize;
 use thalweg_io::{Backend, FileId, Op, OpenMode, Reactor};
 
 use crate::governor::Governor;
-use crate::ids::{GroupNumber, ShardId};
+use crate::ids::ShardId;
 use crate::inspect::{InspectError, Progress, open, read_superblock};
 use crate::manifest::{Loaded, ManifestError, SegmentMeta, load};
 use crate::segment::{ReadError, Run, check_segment, read_trailer};
@@ -194,7 +194,7 @@ impl<B: Backend> Verifier<'_, B> {
             floor: manifest.floor,
             floor_group: manifest.floor_group,
         };
-        let outside = GroupNumber(manifest.floor_group.0.saturating_sub(1));
+        let outside = manifest.durable_group();
         let files = manifest.wal_files.iter().copied();
         let strays = strays(self.reactor, &place.dir, |file| manifest.knows(file)).await.unwrap_or_default();
         let mode = OpenMode::Read;

@@ -84,6 +84,7 @@ fn push_change(out: &mut Vec<u8>, change: &Change) {
         Change::NextPartition(partition) => tagged(out, 10, u64::from(partition.0)),
         Change::NextFile(file) => tagged(out, 11, file.0),
         Change::JointResolved(transaction) => tagged(out, 12, *transaction),
+        Change::Durable(group) => tagged(out, 13, group.0),
     }
 }
 
@@ -135,6 +136,7 @@ fn read_change(fields: &mut Fields<'_>) -> Result<Change, Malformed> {
         10 => Change::NextPartition(read_partition(fields)?),
         11 => Change::NextFile(FileNumber(fields.u64("next file")?)),
         12 => Change::JointResolved(fields.u64("joint append")?),
+        13 => Change::Durable(GroupNumber(fields.u64("durable group")?)),
         tag => return Err(Malformed::Impossible { field: "manifest change", value: u64::from(tag) }),
     })
 }
@@ -235,6 +237,7 @@ mod tests {
             Change::NextPartition(PartitionId(10)),
             Change::NextFile(FileNumber(11)),
             Change::JointResolved(12),
+            Change::Durable(GroupNumber(13)),
         ];
         Edit { revision: 4, snapshot: true, changes }
     }

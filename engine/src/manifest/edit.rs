@@ -86,6 +86,8 @@ pub enum Change {
     NextFile(FileNumber),
     /// Joint appends up to this one that have a part here are decided.
     JointResolved(u64),
+    /// Groups up to this one were durable when the log was last closed.
+    Durable(GroupNumber),
 }
 
 /// A step from one revision of the manifest to the next.

@@ -74,6 +74,7 @@ pub(super) fn check(state: &Manifest, change: &Change) -> Result<(), Conflict> {
         Change::NextFile(next) => {
             require(*next >= state.next_file, Conflict::Backwards("the next file number"))
         }
+        Change::Durable(group) => require(*group >= state.durable, Conflict::Backwards("the durable mark")),
         Change::JointResolved(last) => {
             require(*last >= state.joint_resolved, Conflict::Backwards("the last joint append"))
         }

@@ -40,9 +40,17 @@ pub struct Manifest {
     pub next_file: FileNumber,
     /// Joint appends up to this one that have a part here are decided.
     pub joint_resolved: u64,
+    /// Groups up to this one were durable when the log was last closed.
+    pub durable: GroupNumber,
 }
 
 impl Manifest {
+    /// The last group that the manifest proves to have been durable.
+    #[must_use]
+    pub fn durable_group(&self) -> GroupNumber {
+        GroupNumber(self.floor_group.0.saturating_sub(1)).max(self.durable)
+    }
+
     /// Applies an edit.
     ///
     /// # Errors
@@ -119,6 +127,7 @@ impl Manifest {
             }
             Change::NextFile(next) => Undo::NextFile(std::mem::replace(&mut self.next_file, *next)),
             Change::JointResolved(last) => Undo::Joint(std::mem::replace(&mut self.joint_resolved, *last)),
+            Change::Durable(group) => Undo::Durable(std::mem::replace(&mut self.durable, *group)),
         }
     }
 
@@ -144,6 +153,7 @@ impl Manifest {
             Change::NextPartition(self.next_partition),
             Change::Floor { sequence: self.floor, group: self.floor_group },
             Change::JointResolved(self.joint_resolved),
+            Change::Durable(self.durable),
         ];
         let changes = numbers.into_iter().chain(files).chain(segments).chain(partitions).collect();
         Edit { revision: self.revision, snapshot: true, changes }
@@ -160,6 +170,7 @@ enum Undo {
     NextPartition(PartitionId),
     NextFile(FileNumber),
     Joint(u64),
+    Durable(GroupNumber),
 }
 
 impl Undo {
@@ -175,6 +186,7 @@ impl Undo {
             Undo::NextPartition(next) => manifest.next_partition = next,
             Undo::NextFile(next) => manifest.next_file = next,
             Undo::Joint(last) => manifest.joint_resolved = last,
+            Undo::Durable(group) => manifest.durable = group,
         }
     }
 }

@@ -12,7 +12,7 @@ use thalweg_io::{Backend, Reactor};
 use crate::append::AppendError;
 use crate::config::Config;
 use crate::governor::Governor;
-use crate::ids::{FileNumber, ShardId};
+use crate::ids::{FileNumber, GroupNumber, ShardId};
 use crate::mailbox::Mailbox;
 use crate::manifest::{Change, Manifest, ManifestError, ManifestFile};
 use crate::metrics::Metrics;
@@ -86,6 +86,17 @@ impl<B: Backend> Core<B> {
             state.catalog.extend(newer);
         }
         committed
+    }
+
+    /// Tells the manifest that groups up to `durable` are durable.
+    pub(crate) async fn note_durable(self: &Rc<Self>, durable: GroupNumber) {
+        if self.manifest.lock().await.manifest.durable_group() >= durable {
+            return;
+        }
+        // Without it the log is whole all the same; it is only less provable.
+        if let Err(error) = self.commit_manifest(vec![Change::Durable(durable)]).await {
+            tracing::warn!(shard = self.shard.0, %error, "the end of the log is not in the manifest");
+        }
     }
 
     /// Stops the shard for good: nothing is acknowledged any more. The first reason wins.

@@ -131,7 +131,7 @@ impl<B: Backend> Recovering<B> {
             floor: loaded.manifest.floor,
             floor_group: loaded.manifest.floor_group,
         };
-        let outside = GroupNumber(loaded.manifest.floor_group.0.saturating_sub(1));
+        let outside = loaded.manifest.durable_group();
         let files = loaded.manifest.wal_files.iter().copied();
         let io = |source| RecoverError::Io { path: place.dir.clone(), source };
         let known = |file| loaded.manifest.knows(file);

@@ -35,6 +35,8 @@ pub(crate) struct Shard<B: Backend> {
     pub(crate) starved: bool,
     /// Whether the next group waits for room.
     pub(crate) held_up: bool,
+    /// Whether the manifest has been told, or is being told, that the log is closed.
+    pub(crate) closed_noted: bool,
     /// Kept to be used again.
     pub(crate) assigned: Vec<Assigned>,
     pub(crate) formed_pool: Vec<Formed>,
@@ -51,6 +53,7 @@ impl<B: Backend> Shard<B> {
             witnessed: true,
             starved: false,
             held_up: false,
+            closed_noted: false,
             assigned: Vec::new(),
             formed_pool: Vec::new(),
         }
@@ -336,7 +339,23 @@ impl<B: Backend> Shard<B> {
             self.last_durable = Nanos(0);
             self.witness();
         }
-        self.in_flight.is_empty()
+        self.in_flight.is_empty() && self.note_closed()
+    }
+
+    /// Notes in the manifest how far the log was durable, so that losing its end later is no torn
+    /// write. Returns whether that is done.
+    fn note_closed(&mut self) -> bool {
+        if std::mem::replace(&mut self.closed_noted, true) {
+            return true; // no maintenance task is left, this one included
+        }
+        let core = self.core.clone();
+        let durable = core.state().wal.durable;
+        core.maintenance_tasks.set(1);
+        self.core.reactor.spawn(async move {
+            core.note_durable(durable).await;
+            core.maintenance_tasks.set(0);
+        });
+        false
     }
 
     /// The shard's mailbox.
