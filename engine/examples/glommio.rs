@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn run(dir: PathBuf) -> Result<u32, Box<dyn Error>> {
+async fn run(dir: PathBuf) -> Result<usize, Box<dyn Error>> {
     let backend = GlommioBackend::open(&dir).await?;
     let mut shard = OwnedShard::open_within(backend, Config::new(dir)).await?;
     let name = format!("events-{}", shard.log().partitions().len());
@@ -33,7 +33,7 @@ async fn run(dir: PathBuf) -> Result<u32, Box<dyn Error>> {
     let mut reader = events.read(From::Earliest).to_end();
     let mut records = 0;
     while let Some(batch) = shard.drive(reader.next_batch()).await {
-        records += batch?.header().record_count;
+        records += batch?.records().count();
     }
     shard.close_within().await;
     Ok(records)

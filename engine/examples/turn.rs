@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut reader = orders.read(From::Earliest).to_end();
     let mut records = 0;
     while let Some(batch) = shard.block_on(reader.next_batch()) {
-        records += batch?.header().record_count;
+        records += batch?.records().count();
     }
     println!("{records} records in {name}");
     shard.close();

@@ -86,7 +86,7 @@ pub use log::{Creating, JointResult, Log};
 pub use metrics::{Latency, ShardStats};
 pub use open::OpenError;
 pub use partition::{AppendOptions, AppendResult, Partition, TryAppendError};
-pub use read::{FetchError, From, ReadLevel, Reader, Records};
+pub use read::{FetchError, From, ReadLevel, Reader, Records, Streaming};
 pub use record::{Batch, BatchView, Header, Record, RecordView};
 pub use shard::owned::OwnedShard;
 pub use shard::query::PartitionInfo;

@@ -2,7 +2,8 @@
 //! [`OwnedShard`](crate::OwnedShard) have in common.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::ThreadId;
 
 use smallvec::SmallVec;
 
@@ -18,7 +19,7 @@ use crate::metrics::ShardStats;
 use crate::partition::{Partition, ShardLink};
 use crate::record::Batch;
 use crate::shard::query::QueryRequest;
-use crate::slot::Slot;
+use crate::slot::{Slot, this_thread};
 use crate::ticket::Ticket;
 use crate::wal::control::Control;
 
@@ -35,6 +36,8 @@ struct Inner {
     /// Joint appends reach every mailbox in one order, which recovery relies on.
     joint: Mutex<()>,
     next_joint: AtomicU64,
+    /// The thread that turns an owned shard: it must not wait for itself.
+    turned_by: OnceLock<ThreadId>,
 }
 
 /// The answer to a joint append: where each batch went, in the order given.
@@ -43,9 +46,25 @@ pub type JointResult = Result<Vec<Appended>, AppendError>;
 impl Log {
     pub(crate) fn new(links: Vec<ShardLink>, limits: Arc<LimitsConfig>, next_joint: u64) -> Log {
         let directory = Directory::new(links.len());
-        let inner =
-            Inner { links, directory, limits, joint: Mutex::new(()), next_joint: AtomicU64::new(next_joint) };
+        let inner = Inner {
+            links,
+            directory,
+            limits,
+            joint: Mutex::new(()),
+            next_joint: AtomicU64::new(next_joint),
+            turned_by: OnceLock::new(),
+        };
         Log { inner: Arc::new(inner) }
+    }
+
+    /// This thread turns the log's one shard.
+    pub(crate) fn turned_here(&self) {
+        self.inner.turned_by.get_or_init(this_thread);
+    }
+
+    fn check_may_wait(&self) -> Result<(), ControlError> {
+        let here = self.inner.turned_by.get().is_some_and(|thread| *thread == this_thread());
+        if here { Err(ControlError::WouldWaitForItself) } else { Ok(()) }
     }
 
     pub(crate) fn add_found(&self, name: Arc<str>, id: PartitionId) -> bool {
@@ -79,8 +98,10 @@ impl Log {
     /// Makes a partition, and waits until it is durable.
     ///
     /// # Errors
-    /// [`ControlError::NameTaken`], [`ControlError::BadName`], and those of an append.
+    /// [`ControlError::NameTaken`], [`ControlError::BadName`], and those of an append;
+    /// [`ControlError::WouldWaitForItself`] on the thread of an [`OwnedShard`](crate::OwnedShard).
     pub fn create(&self, name: &str, config: PartitionConfig) -> Result<Partition, ControlError> {
+        self.check_may_wait()?;
         self.start_create(name, config).wait()
     }
 
@@ -116,8 +137,10 @@ impl Log {
     /// Deletes a partition with its records, and waits until that is durable.
     ///
     /// # Errors
-    /// [`ControlError::NoSuchPartition`], and those of an append.
+    /// [`ControlError::NoSuchPartition`], and those of an append;
+    /// [`ControlError::WouldWaitForItself`] on the thread of an [`OwnedShard`](crate::OwnedShard).
     pub fn delete(&self, name: &str) -> Result<(), ControlError> {
+        self.check_may_wait()?;
         self.start_delete(name)?.wait()?;
         self.forget(name);
         Ok(())

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::thread::ThreadId;
 
 use crossbeam_queue::ArrayQueue;
 
@@ -86,6 +87,11 @@ impl<T> SlotPool<T> {
             let _ = self.0.push(slot);
         }
     }
+}
+
+/// Who asks.
+pub(crate) fn this_thread() -> ThreadId {
+    std::thread::current().id()
 }
 
 struct Parked(Thread);

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use thalweg::config::{BackendSetting, CommitSetting};
-use thalweg::{Engine, From, LockError, Offset, OpenError, OwnedShard, PartitionConfig, Record};
+use thalweg::{
+    ControlError, Engine, From, LockError, Offset, OpenError, OwnedShard, PartitionConfig, Record,
+};
 use thalweg_tests::{Directory, Host, HostExt, Owned, Threads, block_on, small};
 
 fn engine(directory: &Directory, shards: u16, backend: BackendSetting) -> Engine {
@@ -161,4 +163,22 @@ fn a_log_moves_between_backends_and_ways_to_run_it() {
             shard.close();
         }
     }
+}
+
+#[test]
+fn the_thread_that_turns_a_shard_does_not_wait_for_itself() {
+    let directory = Directory::new();
+    let mut config = small();
+    config.data_dir = directory.path();
+    let mut shard = OwnedShard::open(config).unwrap();
+    let log = shard.log().clone();
+    assert_eq!(log.create("p", PartitionConfig::default()).err(), Some(ControlError::WouldWaitForItself));
+    let creating = log.start_create("p", PartitionConfig::default());
+    shard.block_on(creating).unwrap();
+    assert_eq!(log.delete("p").err(), Some(ControlError::WouldWaitForItself));
+    let elsewhere = std::thread::spawn(move || log.create("q", PartitionConfig::default()).is_ok());
+    while !elsewhere.is_finished() {
+        shard.turn();
+    }
+    assert!(elsewhere.join().unwrap());
 }

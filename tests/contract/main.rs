@@ -38,6 +38,7 @@ macro_rules! contract {
                 reading::a_reader_waits_at_the_end_and_wakes
                 reading::a_reader_from_the_end_sees_only_what_is_new
                 reading::a_reader_is_a_stream
+                reading::records_begin_where_the_reader_does
                 reading::the_tail_is_lent_without_a_copy
                 reading::an_offset_not_given_out_yet_is_refused
                 storing::reading_crosses_cache_wal_and_segments_without_a_seam

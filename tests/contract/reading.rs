@@ -113,9 +113,33 @@ pub(crate) async fn a_reader_from_the_end_sees_only_what_is_new(mut host: impl H
 
 pub(crate) async fn a_reader_is_a_stream(mut host: impl Host) {
     let p = ten(&mut host).await;
-    let stream = p.read(From::Offset(Offset(3))).to_end();
+    let stream = p.read(From::Offset(Offset(3))).to_end().stream();
     let batches: Vec<_> = host.drive(futures_lite::StreamExt::collect::<Vec<_>>(stream)).await;
     assert_eq!(batches.into_iter().map(|batch| batch.unwrap().base_offset().0).min(), Some(3));
+    let records = p.read(From::Offset(Offset(3))).to_end().records().stream();
+    let records: Vec<_> = host.drive(futures_lite::StreamExt::collect::<Vec<_>>(records)).await;
+    assert_eq!(
+        records.into_iter().map(|record| record.unwrap().0.0).collect::<Vec<_>>(),
+        [3, 4, 5, 6, 7, 8, 9]
+    );
+}
+
+pub(crate) async fn records_begin_where_the_reader_does(mut host: impl Host) {
+    host.open().await;
+    let p = host.create("p").await;
+    host.append(&p, (0..10).map(|n| Record::new("v").at_ms(n)).collect::<Vec<_>>()).await;
+    host.append(&p, Record::new("v").at_ms(10)).await;
+    host.drive(p.trim(Offset(2))).await.unwrap();
+    for (from, first) in
+        [(From::Offset(Offset(5)), 5), (From::Earliest, 2), (From::Timestamp(7), 7), (From::Timestamp(0), 2)]
+    {
+        let mut reader = p.read(from).to_end();
+        let mut offsets = Vec::new();
+        while let Some(batch) = host.next(&mut reader).await {
+            offsets.extend(batch.unwrap().records().map(|record| record.unwrap().offset.0));
+        }
+        assert_eq!(offsets, (first..11).collect::<Vec<_>>(), "{from:?}");
+    }
 }
 
 pub(crate) async fn the_tail_is_lent_without_a_copy(mut host: impl Host) {

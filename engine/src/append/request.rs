@@ -98,6 +98,12 @@ pub enum ControlError {
         "every partition id of the shard was given out, and none is used twice; use a new data directory"
     )]
     NoIdsLeft,
+    /// The thread that turns the shard can't sleep until the shard has answered.
+    #[error(
+        "this thread turns the shard, and would wait for itself: use start_create or start_delete, and let \
+         OwnedShard::block_on wait"
+    )]
+    WouldWaitForItself,
     /// As for an append.
     #[error(transparent)]
     Append(#[from] AppendError),

@@ -12,5 +12,5 @@ mod reader;
 pub(crate) mod request;
 pub(crate) mod wait;
 
-pub use reader::{Reader, Records};
+pub use reader::{Reader, Records, Streaming};
 pub use request::{FetchError, From, ReadLevel};

@@ -17,7 +17,11 @@ use crate::slot::{Slot, block_on};
 use crate::ticket::Ticket;
 
 /// Reads a partition batch by batch, in offset order, without a gap or a duplicate, and waits at
-/// the end. A [`Stream`] for async programs, an [`Iterator`] for blocking ones.
+/// the end. An [`Iterator`] for blocking programs; [`stream`](Reader::stream) for async ones.
+///
+/// What is stored and checked is the batch, so batches are what a reader gives, without a copy. The
+/// first may begin before the start that was asked for: [`BatchView::records`] leaves those records
+/// out, the batch's own offsets do not.
 ///
 /// One fetch is under way while the batches of the one before are looked at. A reader that is
 /// slower than retention finds itself moved to the log start offset; [`skipped`](Reader::skipped)
@@ -73,10 +77,16 @@ impl Reader {
         self.skipped
     }
 
-    /// Records one by one, from the exact start, as a blocking iterator.
+    /// Records one by one, copied out of their batches.
     #[must_use]
     pub fn records(self) -> Records {
         Records { reader: self, batch: VecDeque::new() }
+    }
+
+    /// The batches as a [`Stream`].
+    #[must_use]
+    pub fn stream(self) -> Streaming<Reader> {
+        Streaming(self)
     }
 
     /// The next batch, for async programs. None at the end, if the reader stops there.
@@ -103,7 +113,7 @@ impl Reader {
     fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<BatchView, FetchError>>> {
         loop {
             if let Some(batch) = self.buffered.pop_front() {
-                return Poll::Ready(Some(Ok(batch)));
+                return Poll::Ready(Some(Ok(batch.starting_at(self.start))));
             }
             if self.failed || (self.at_end && self.to_end && self.pending.is_none()) {
                 return Poll::Ready(None);
@@ -168,37 +178,18 @@ impl Iterator for Reader {
     }
 }
 
-impl Stream for Reader {
-    type Item = Result<BatchView, FetchError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_batch(context)
-    }
-}
-
-impl Unpin for Reader {}
-
-/// Records one by one, copied out of their batches.
+/// Records one by one, copied out of their batches. An [`Iterator`] for blocking programs;
+/// [`stream`](Records::stream) for async ones.
 pub struct Records {
     reader: Reader,
     batch: VecDeque<(Offset, Record)>,
 }
 
 impl Records {
-    fn unpack(&mut self, batch: &BatchView) -> Result<(), FetchError> {
-        for record in batch.records() {
-            let record = record.map_err(|error| FetchError::Storage {
-                partition: self.reader.partition,
-                offset: batch.base_offset(),
-                file: crate::ids::FileNumber(0),
-                position: 0,
-                reason: error.to_string(),
-            })?;
-            if record.offset >= self.reader.start {
-                self.batch.push_back((record.offset, record.to_owned()));
-            }
-        }
-        Ok(())
+    /// The records as a [`Stream`].
+    #[must_use]
+    pub fn stream(self) -> Streaming<Records> {
+        Streaming(self)
     }
 
     /// Offsets that were trimmed before this reader came to them.
@@ -206,23 +197,66 @@ impl Records {
     pub fn skipped(&self) -> u64 {
         self.reader.skipped()
     }
+
+    fn unpack(&mut self, batch: &BatchView) -> Result<(), FetchError> {
+        for record in batch.records() {
+            let record = record.map_err(|error| FetchError::Malformed {
+                partition: self.reader.partition,
+                offset: batch.base_offset(),
+                reason: error.to_string(),
+            })?;
+            self.batch.push_back((record.offset, record.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn poll_record(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<(Offset, Record), FetchError>>> {
+        loop {
+            if let Some(record) = self.batch.pop_front() {
+                return Poll::Ready(Some(Ok(record)));
+            }
+            let Poll::Ready(batch) = self.reader.poll_batch(context) else { return Poll::Pending };
+            let Some(batch) = batch else { return Poll::Ready(None) };
+            if let Err(error) = batch.and_then(|batch| self.unpack(&batch)) {
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+    }
 }
 
 impl Iterator for Records {
     type Item = Result<(Offset, Record), FetchError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(record) = self.batch.pop_front() {
-                return Some(Ok(record));
-            }
-            let unpacked = match self.reader.next()? {
-                Ok(batch) => self.unpack(&batch),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = unpacked {
-                return Some(Err(error));
-            }
-        }
+        block_on(poll_fn(|context| self.poll_record(context)))
+    }
+}
+
+/// A [`Reader`] or its [`Records`] as a [`Stream`]. A type of its own, so that `next` means one thing.
+pub struct Streaming<T>(T);
+
+impl<T> Streaming<T> {
+    /// What streams, to go on with otherwise.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl Stream for Streaming<Reader> {
+    type Item = Result<BatchView, FetchError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_batch(context)
+    }
+}
+
+impl Stream for Streaming<Records> {
+    type Item = Result<(Offset, Record), FetchError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_record(context)
     }
 }

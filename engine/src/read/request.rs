@@ -58,7 +58,11 @@ pub enum FetchError {
         end: Offset,
     },
     /// What is stored there can't be read or is damaged. Other offsets may be fine.
-    #[error("partition {partition}, offset {offset}, file {file:?}, byte {position}: {reason}")]
+    #[error(
+        "partition {partition}, offset {offset}: file {0:016x}.log, byte {position}: {reason}; \
+         `thalweg verify` shows what else is damaged",
+        .file.0
+    )]
     Storage {
         /// The partition.
         partition: PartitionId,
@@ -68,6 +72,16 @@ pub enum FetchError {
         file: FileNumber,
         /// Byte in the file.
         position: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A batch whose checksum is right holds no records: whoever wrote it did so wrongly.
+    #[error("partition {partition}, the batch at offset {offset}: {reason}")]
+    Malformed {
+        /// The partition.
+        partition: PartitionId,
+        /// The batch's base offset.
+        offset: Offset,
         /// What is wrong.
         reason: String,
     },

@@ -16,13 +16,21 @@ use crate::wire::Malformed;
 pub struct BatchView {
     header: BatchHeader,
     bytes: View,
+    /// Records below it are not shown.
+    start: Offset,
 }
 
 impl BatchView {
     /// Wraps bytes whose checksum has been compared already.
     pub(crate) fn checked(header: BatchHeader, bytes: View) -> BatchView {
         debug_assert_eq!(bytes.len(), header.len as usize);
-        BatchView { header, bytes }
+        BatchView { header, bytes, start: Offset(0) }
+    }
+
+    /// Shows only the records from `start` on.
+    pub(crate) fn starting_at(mut self, start: Offset) -> BatchView {
+        self.start = start;
+        self
     }
 
     /// The batch's header.
@@ -31,7 +39,8 @@ impl BatchView {
         &self.header
     }
 
-    /// Offset of the first record.
+    /// Offset of the first record stored. A reader that starts in the middle of a batch gets the whole
+    /// batch; its [`records`](Self::records) begin where the reader does.
     #[must_use]
     pub fn base_offset(&self) -> Offset {
         self.header.base_offset
@@ -61,7 +70,8 @@ impl BatchView {
         matches!(self.bytes, View::Cache(_))
     }
 
-    /// The records, borrowed. An opaque batch is one record whose value is the whole body.
+    /// The records, borrowed, from where the reader started. An opaque batch is one record whose value
+    /// is the whole body.
     pub fn records(&self) -> impl Iterator<Item = Result<RecordView<'_>, Malformed>> {
         let opaque = (self.header.kind == BatchKind::Opaque).then(|| {
             Ok(RecordView {
@@ -85,7 +95,10 @@ impl BatchView {
                 record: Some(record),
             })
         });
-        opaque.into_iter().chain(records)
+        let shown = |record: &Result<RecordView<'_>, _>| {
+            record.as_ref().map_or(true, |record| record.offset >= self.start)
+        };
+        opaque.into_iter().chain(records.filter(shown))
     }
 }
 

@@ -1,8 +1,6 @@
 //! A shard: one thread, one ring, one WAL, a set of partitions.
 
 pub(crate) mod core;
-#[cfg(test)]
-mod cut_tests;
 pub(crate) mod format;
 pub(crate) mod owned;
 pub(crate) mod quarantine;
@@ -10,6 +8,8 @@ pub(crate) mod query;
 pub(crate) mod recover;
 pub(crate) mod replay;
 pub(crate) mod state;
+#[cfg(test)]
+mod tests;
 pub(crate) mod thread;
 pub(crate) mod turn;
 

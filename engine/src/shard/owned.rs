@@ -153,6 +153,7 @@ impl OwnedShard {
         let cut = decide_joints(&joints).get(&id).copied();
         let (shard, opened) = finish_open(reactor, recovering, cut, &config).await.map_err(named)?;
         let log = make_log(&config, std::slice::from_ref(&opened), next_joint(&joints))?;
+        log.turned_here();
         Ok(OwnedShard { shard: Box::new(shard), log, report: opened.report, _lock: lock })
     }
 
