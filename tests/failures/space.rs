@@ -64,14 +64,15 @@ fn a_log_on_a_full_disk_opens_and_is_read() {
             } else {
                 host.crash().await
             }
-            // The manifest is written anew on opening, which takes a little.
-            let used = (1 << 40) - {
+            for more in [0, 4 << 10, 16 << 10, 64 << 10, 200 << 10] {
                 host.disk.set_capacity(1 << 40);
-                host.disk.free_bytes()
-            };
-            host.disk.set_capacity(used + (200 << 10));
+                let used = (1 << 40) - host.disk.free_bytes();
+                host.disk.set_capacity(used + more);
+                host.open().await;
+                check(&mut host, 0, end).await;
+                host.crash().await;
+            }
             host.open().await;
-            check(&mut host, 0, end).await;
         }
         host.disk.set_capacity(1 << 40);
         goes_on(&mut host, end).await;

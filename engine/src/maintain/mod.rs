@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use thalweg_io::Backend;
 
-use crate::manifest::ManifestError;
+use crate::manifest::{ManifestError, is_full};
 use crate::shard::Core;
 
 /// How long to wait before trying again what the disk refused, µs.
@@ -42,7 +42,7 @@ impl MaintainError {
             MaintainError::Io(source) | MaintainError::Manifest(ManifestError::Io { source, .. }) => source,
             _ => return false,
         };
-        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        is_full(source)
     }
 
     /// Whether the manifest on disk may no longer be the one in memory: files that the edit named

@@ -223,7 +223,10 @@ impl<B: Backend> ManifestFile<B> {
         let name = manifest_name(generation);
         let path = dir.join(&name);
         let written = write_snapshot(reactor, dir, &name, shard, directory, manifest).await;
-        let (file, end, last_crc) = written.map_err(|(_, source)| ManifestError::Io { path, source })?;
+        let (file, end, last_crc) = written.map_err(|(named, source)| match named {
+            Named::No => ManifestError::Io { path, source },
+            Named::Perhaps => ManifestError::Uncertain { path, source },
+        })?;
         Ok(ManifestFile {
             reactor: reactor.clone(),
             dir: dir.to_owned(),
@@ -240,7 +243,7 @@ impl<B: Backend> ManifestFile<B> {
     }
 
     /// Goes on from a loaded manifest, in a fresh generation: a torn edit is left behind with the
-    /// old file, which is removed.
+    /// old file, which is removed. On a full disk it goes on in the old one.
     ///
     /// # Errors
     /// [`ManifestError::Io`].
@@ -252,11 +255,43 @@ impl<B: Backend> ManifestFile<B> {
         loaded: &Loaded,
     ) -> Result<Self, ManifestError> {
         let generation = loaded.generation + 1;
-        let mut next = Self::create(reactor, dir, shard, directory, &loaded.manifest, generation).await?;
+        let created = Self::create(reactor, dir, shard, directory, &loaded.manifest, generation).await;
+        let mut next = match created {
+            Err(ManifestError::Io { source, .. }) if is_full(&source) => {
+                return Self::reopen(reactor, dir, shard, directory, loaded).await;
+            }
+            created => created?,
+        };
         next.remove_generations_before(generation).await;
         // On a full disk the first edit may be the one that makes room.
         let _ = next.reserve(next.end + EDIT_ROOM_BYTES).await;
         Ok(next)
+    }
+
+    /// Goes on behind the last whole edit of the generation that was loaded.
+    async fn reopen(
+        reactor: &Reactor<B>,
+        dir: &Path,
+        shard: ShardId,
+        directory: u128,
+        loaded: &Loaded,
+    ) -> Result<Self, ManifestError> {
+        let path = dir.join(manifest_name(loaded.generation));
+        let opened = reactor.open(&path, OpenMode::ReadWrite).await;
+        let (file, reserved) = opened.map_err(|source| ManifestError::Io { path, source })?;
+        Ok(ManifestFile {
+            reactor: reactor.clone(),
+            dir: dir.to_owned(),
+            shard,
+            directory,
+            generation: loaded.generation,
+            file,
+            end: loaded.end,
+            reserved,
+            snapshot_bytes: loaded.snapshot_bytes,
+            last_crc: loaded.last_crc,
+            poisoned: None,
+        })
     }
 
     /// Appends an edit of `changes` to `manifest` and applies it once it is durable.
@@ -350,6 +385,11 @@ impl<B: Backend> ManifestFile<B> {
     }
 }
 
+/// Whether the disk, or what this user may have of it, is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Whether a failed snapshot may be found under its final name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
@@ -384,6 +424,9 @@ async fn write_snapshot<B: Backend>(
     };
     if let Err(error) = written.await {
         let _ = reactor.run(Op::Close { file }).await;
+        if error.0 == Named::No {
+            let _ = reactor.run(Op::Remove { path: dir.join(format!("{name}.tmp")) }).await;
+        }
         return Err(error);
     }
     Ok((file, end, crc))

@@ -11,6 +11,7 @@ mod state;
 
 pub use codec::{EDIT_HEADER_BYTES, decode_edit, encode_edit};
 pub use edit::{Change, Edit, SegmentKind, SegmentMeta};
+pub(crate) use file::is_full;
 pub use file::{Loaded, ManifestError, ManifestFile, load, manifest_name};
 pub use predicate::Conflict;
 pub use state::{Manifest, PartitionMeta};

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::governor::Governor;
 use crate::ids::{FileNumber, GroupNumber, ShardId};
 use crate::mailbox::Mailbox;
-use crate::manifest::{Loaded, Manifest, ManifestError, ManifestFile, load};
+use crate::manifest::{Loaded, Manifest, ManifestError, ManifestFile, is_full, load};
 use crate::metrics::Metrics;
 use crate::segment::files::SegmentFiles;
 use crate::segment::{SegmentReader, read_trailer};
@@ -255,9 +255,15 @@ impl<B: Backend> Recovering<B> {
                 self.reactor.run(Op::Remove { path }).await?;
             } else if !known {
                 // A segment that was finished just before a crash, or a file from elsewhere.
-                if !std::mem::replace(&mut moved, true) {
-                    quarantine.make().await?;
+                let made = if moved { Ok(()) } else { quarantine.make().await };
+                match made {
+                    Err(error) if is_full(&error) => {
+                        tracing::warn!(file = %path.display(), "not in the manifest; no space to move it");
+                        continue;
+                    }
+                    made => made?,
                 }
+                moved = true;
                 tracing::warn!(file = %path.display(), "not in the manifest; moved to quarantine");
                 quarantine.take(&entry.name).await?;
             }
@@ -303,7 +309,7 @@ impl<B: Backend> Recovering<B> {
         };
         match kept.await {
             // Keeping a copy is a service; a full disk must not keep the log from opening.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+            Err(error) if is_full(&error) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             kept => kept,
         }
