@@ -101,13 +101,13 @@ pub(crate) fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<ExitCode
         })?;
     }
     engine.close();
+    progress.finish(|| progress_line(&written));
     if let Some(interrupt) = interrupt.filter(Interrupt::is_set) {
         drop(sink);
         eprintln!("interrupted: {} was not written", args.file.display());
         return Ok(interrupt.exit_code());
     }
     failed(sink.finish(), &args.file)?;
-    progress.finish(|| progress_line(&written));
     if args.format == Framing::Lines {
         written.warn();
     }

@@ -169,6 +169,18 @@ fn an_output_that_takes_nothing_is_named() {
 }
 
 #[test]
+fn a_limit_on_open_files_is_named() {
+    let home = Home::new();
+    home.run("log create p").quiet();
+    let line = format!("ulimit -n 40; exec {} log list", env!("CARGO_BIN_EXE_thalweg"));
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &line]).env("THALWEG_DATA_DIR", home.path("data"));
+    let ran = Ran::from(shell.output().unwrap());
+    // Without io_uring the log opens; it needs few files.
+    assert!(ran.code == Some(0) || ran.stderr.contains("RLIMIT_NOFILE"), "{}", ran.stderr);
+}
+
+#[test]
 fn events_say_which_backend_it_is() {
     let home = Home::new();
     let ran = home.command(["log", "create", "p"]).env("THALWEG_LOG", "info").output().unwrap();

@@ -162,7 +162,7 @@ fn records_and_json_are_not_mixed() {
 #[test]
 fn an_export_that_is_stopped_leaves_nothing() {
     let home = Home::new();
-    home.feed("log import p -", "x\n".repeat(1_000_000).as_bytes()).quiet();
+    home.feed("log import p -", "x\n".repeat(2_000_000).as_bytes()).quiet();
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         let mut child = home.spawn("log export p out", Stdio::null());
         let partial = home.path(&format!("out.{}.partial", child.id()));
