@@ -27,13 +27,19 @@ impl fmt::Display for ReaderGone {
 
 impl std::error::Error for ReaderGone {}
 
-/// Whether an error only says that nobody reads our output any more.
-pub(crate) fn is_reader_gone(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|layer| layer.downcast_ref::<io::Error>()).any(is_gone)
+/// What the host said when it was to take our output.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write standard output: {source}")]
+struct CantWrite {
+    source: io::Error,
 }
 
-fn is_gone(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<ReaderGone>())
+/// Whether an error only says that nobody reads our output any more.
+pub(crate) fn is_reader_gone(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|layer| layer.downcast_ref::<io::Error>())
+        .any(|error| error.get_ref().is_some_and(|inner| inner.is::<ReaderGone>()))
 }
 
 /// Standard output, buffered by blocks rather than lines. Flush it when a person may be waiting.
@@ -58,10 +64,16 @@ impl Out {
     }
 }
 
-/// Names the one error of a pipe that ends well.
+/// Says that it was standard output, and names the one error of a pipe that ends well.
 fn mark(error: io::Error) -> io::Error {
-    let closed = error.kind() == io::ErrorKind::BrokenPipe && !is_gone(&error);
-    if closed { io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone) } else { error }
+    let marked = error.get_ref().is_some_and(|inner| inner.is::<ReaderGone>() || inner.is::<CantWrite>());
+    match error.kind() {
+        _ if marked => error,
+        // `write_all` tries again.
+        io::ErrorKind::Interrupted => error,
+        io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
+        kind => io::Error::new(kind, CantWrite { source: error }),
+    }
 }
 
 impl Write for Out {
@@ -72,16 +84,6 @@ impl Write for Out {
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush().map_err(mark)
     }
-}
-
-/// Whether whoever reads our standard output is still there, found out without writing.
-pub(crate) fn has_reader() -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let stdout = io::stdout();
-    // Errors and hang-ups are reported without being asked for.
-    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
-    let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-    polled.is_err() || !fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Writes `rows` under `heads`: the first column to the left, numbers to the right.
@@ -174,5 +176,13 @@ mod tests {
         let rows = [["a".into(), "1".into()], ["größer".into(), "1000".into()]];
         table(&mut out, ["NAME", "N"], &rows).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "NAME       N\na          1\ngrößer  1000\n");
+    }
+
+    #[test]
+    fn a_failure_of_standard_output_is_named_once() {
+        let full = mark(mark(io::ErrorKind::StorageFull.into()));
+        assert_eq!(full.to_string(), "can't write standard output: no storage space");
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert!(is_reader_gone(&mark(io::ErrorKind::BrokenPipe.into()).into()));
     }
 }

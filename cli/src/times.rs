@@ -51,6 +51,11 @@ pub(crate) fn parse_duration_ms(text: &str) -> Result<u64, String> {
     u64::try_from(duration.as_millis()).map_err(|_| "too long".to_owned())
 }
 
+/// A duration as people write it.
+pub(crate) fn duration(ms: u64) -> String {
+    humantime::format_duration(Duration::from_millis(ms)).to_string()
+}
+
 /// Reads a size such as `10GiB` or a number of bytes.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     text.parse::<bytesize::ByteSize>().map(|size| size.as_u64())

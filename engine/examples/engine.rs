@@ -1,7 +1,7 @@
 //! Embedding, first way: an `Engine` with its own pinned threads, used from plain threads and from
 //! any async runtime alike.
 //!
-//! `cargo run --release --example engine [DIR]`
+//! `cargo run --release -p thalweg --example engine [DIR]`
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! Embedding, third way: inside a glommio executor, on its ring, beside its other tasks.
 //!
-//! `cargo run --release --features glommio --example glommio [DIR]`
+//! `cargo run --release -p thalweg --features glommio --example glommio [DIR]`
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! Embedding, second way: the shard in the program's own loop. No second thread, no hand-over;
 //! the fastest way to a durable record.
 //!
-//! `cargo run --release --example turn [DIR]`
+//! `cargo run --release -p thalweg --example turn [DIR]`
 
 #![forbid(unsafe_code)]
 

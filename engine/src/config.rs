@@ -15,7 +15,7 @@ pub struct ConfigError {
     /// The value given.
     pub value: String,
     /// What it must satisfy.
-    pub rule: &'static str,
+    pub rule: String,
 }
 
 /// Everything an engine can be told.
@@ -134,8 +134,9 @@ impl Default for ThreadConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WalConfig {
-    /// Length of one WAL file. Fixed when the directory is made. 32 MiB seals into segments large
-    /// enough to read well, small enough that two of them are zero-filled in a blink.
+    /// Length of one WAL file. Fixed when the directory is made: the default then takes what the
+    /// directory has, any other length must be that one. 32 MiB seals into segments large enough
+    /// to read well, small enough that two of them are zero-filled in a blink.
     pub file_bytes: u64,
     /// Longest that reading the WAL back may take when the engine opens, ms. With the replay speed
     /// measured when the directory was made it bounds the bytes not yet in segments.
@@ -309,6 +310,16 @@ impl Default for PartitionConfig {
 
 /// Room in a group beside the batches' own bytes: header, and padding to a block.
 pub(crate) const GROUP_OVERHEAD: u64 = 2 * BLOCK as u64;
+/// Longest that a shard lingers, or polls, µs: beyond it a mistyped unit is likelier than a wish.
+const WAIT_US_MAX: u64 = 1_000_000;
+const FILE_BYTES_MAX: u64 = 16 << 30;
+const CACHE_BYTES_MAX: u64 = 1 << 42;
+/// Chunks the cache is cut into, unless groups are larger.
+const CACHE_CHUNKS_USUAL: u64 = 32;
+/// Chunks are no larger, unless groups are.
+const CHUNK_BYTES_MAX: u64 = 4 << 20;
+/// Chunks the cache has beside those of groups in flight.
+const CACHE_CHUNKS_SPARE: u64 = 4;
 
 impl Config {
     /// The defaults, in `data_dir`.
@@ -319,11 +330,56 @@ impl Config {
     /// Bytes of one chunk of the tail cache: any group fits into one.
     #[must_use]
     pub(crate) fn chunk_bytes(&self) -> u64 {
-        let group = u64::from(self.limits.batch_bytes_max.max(self.group.bytes_max)) + GROUP_OVERHEAD;
         // A larger chunk than a file would never be filled.
         let file = self.wal.file_bytes.saturating_sub(crate::append::persist::CONTROL_RESERVE) / 2;
-        let small = (self.cache.bytes / 32).min(4 << 20).min(file) / BLOCK as u64 * BLOCK as u64;
-        group.next_multiple_of(BLOCK as u64).max(small)
+        let usual = self.cache.bytes / CACHE_CHUNKS_USUAL;
+        let usual = usual.min(CHUNK_BYTES_MAX).min(file) / BLOCK as u64 * BLOCK as u64;
+        self.group_bytes().max(usual)
+    }
+
+    /// Bytes of the largest group, as it lies in the WAL and in the cache.
+    fn group_bytes(&self) -> u64 {
+        let group = u64::from(self.limits.batch_bytes_max.max(self.group.bytes_max)) + GROUP_OVERHEAD;
+        group.next_multiple_of(BLOCK as u64)
+    }
+
+    /// The smallest `cache.bytes` that the other settings allow.
+    #[must_use]
+    pub fn cache_bytes_min(&self) -> u64 {
+        let chunks = u64::from(self.group.in_flight_max) + CACHE_CHUNKS_SPARE;
+        // A larger cache may have larger chunks, of which it still holds `CACHE_CHUNKS_USUAL`.
+        let chunk = if chunks > CACHE_CHUNKS_USUAL { CHUNK_BYTES_MAX } else { 0 };
+        chunks * self.group_bytes().max(chunk)
+    }
+
+    /// The smallest `wal.file_bytes` that the other settings allow.
+    fn file_bytes_min(&self) -> u64 {
+        let block = BLOCK as u64;
+        (2 * block + self.group_bytes() + crate::append::persist::CONTROL_RESERVE).next_multiple_of(block)
+    }
+
+    /// The numbers whose bounds depend on no other: path, value, least, most.
+    fn bounded(&self) -> [(&'static str, u64, u64, u64); 16] {
+        let Config { threads, wal, group, limits, segment, read, .. } = self;
+        let any = u64::MAX;
+        [
+            ("shards", self.shards.unwrap_or(1).into(), 1, 1024),
+            ("threads.poll_us", threads.poll_us.into(), 0, WAIT_US_MAX),
+            ("wal.recovery_target_ms", wal.recovery_target_ms.into(), 10, 600_000),
+            ("wal.witness_after_us", wal.witness_after_us.into(), 100, any),
+            ("group.linger_us", group.linger_us.into(), 0, WAIT_US_MAX),
+            ("group.in_flight_max", group.in_flight_max.into(), 1, 64),
+            ("limits.batch_bytes_max", limits.batch_bytes_max.into(), 1024, 1 << 30),
+            ("limits.queue_requests_max", limits.queue_requests_max.into(), 16, 1 << 20),
+            ("limits.name_bytes_max", limits.name_bytes_max.into(), 1, 4096),
+            ("segment.merge_fan_in", segment.merge_fan_in.into(), 2, 256),
+            ("segment.live_percent_min", segment.live_percent_min.into(), 0, 100),
+            ("segment.check_interval_ms", segment.check_interval_ms, 1, any),
+            ("segment.background_bytes_per_s", segment.background_bytes_per_s, 1 << 20, any),
+            ("read.fetch_bytes_max", read.fetch_bytes_max.into(), BLOCK as u64, 1 << 30),
+            ("read.disk_fetches_max", read.disk_fetches_max.into(), 1, 1024),
+            ("read.open_files_max", read.open_files_max.into(), 4, 900),
+        ]
     }
 
     /// Checks every setting and their relations.
@@ -331,63 +387,47 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] naming the first setting that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let block = BLOCK as u64;
-        let rule = |holds: bool, key, value: u64, rule| {
+        let rule = |holds: bool, key, value: u64, rule: String| {
             if holds { Ok(()) } else { Err(ConfigError { key, value: value.to_string(), rule }) }
         };
-        let shards = u64::from(self.shards.unwrap_or(1));
-        rule((1..=1024).contains(&shards), "shards", shards, "must be 1 to 1024")?;
-        let file = self.wal.file_bytes;
-        rule(file.is_multiple_of(block), "wal.file_bytes", file, "must be a multiple of 4096")?;
-        let group = u64::from(self.group.bytes_max);
+        if self.data_dir.as_os_str().is_empty() {
+            let rule = "must name a directory".to_owned();
+            return Err(ConfigError { key: "data_dir", value: "\"\"".to_owned(), rule });
+        }
+        for (key, value, least, most) in self.bounded() {
+            let words = match most {
+                u64::MAX => format!("must be at least {least}"),
+                _ => format!("must be {least} to {most}"),
+            };
+            rule((least..=most).contains(&value), key, value, words)?;
+        }
+        let (block, file, group) = (BLOCK as u64, self.wal.file_bytes, u64::from(self.group.bytes_max));
+        let blocks = format!("must be a multiple of {BLOCK}");
+        rule(file.is_multiple_of(block), "wal.file_bytes", file, blocks.clone())?;
+        rule(group.is_multiple_of(block) && group > 0, "group.bytes_max", group, blocks)?;
+        let (least, most) = (self.file_bytes_min(), FILE_BYTES_MAX);
         rule(
-            group.is_multiple_of(block) && group > 0,
-            "group.bytes_max",
-            group,
-            "must be a multiple of 4096",
-        )?;
-        let flying = u64::from(self.group.in_flight_max);
-        rule((1..=64).contains(&flying), "group.in_flight_max", flying, "must be 1 to 64")?;
-        let chunk = self.chunk_bytes();
-        rule(
-            file >= 2 * block + chunk + crate::append::persist::CONTROL_RESERVE && file <= 16 << 30,
+            (least..=most).contains(&file),
             "wal.file_bytes",
             file,
-            "must hold two blocks and the largest group (limits.batch_bytes_max, group.bytes_max), and be \
-             at most 16 GiB",
+            format!(
+                "must be {least} to {most}: a file holds two blocks, the largest group \
+                 (limits.batch_bytes_max or group.bytes_max) and a reserve"
+            ),
         )?;
+        let (cache, least, most) = (self.cache.bytes, self.cache_bytes_min(), CACHE_BYTES_MAX);
         rule(
-            self.cache.bytes >= (flying + 4) * chunk && self.cache.bytes <= 1 << 42,
+            (least..=most).contains(&cache),
             "cache.bytes",
-            self.cache.bytes,
-            "must hold group.in_flight_max + 4 of the largest groups",
+            cache,
+            format!(
+                "must be {least} to {most}: the cache holds group.in_flight_max + {CACHE_CHUNKS_SPARE} of \
+                 the largest groups (limits.batch_bytes_max or group.bytes_max)"
+            ),
         )?;
-        let target = u64::from(self.wal.recovery_target_ms);
-        rule((10..=600_000).contains(&target), "wal.recovery_target_ms", target, "must be 10 to 600000")?;
-        let witness = u64::from(self.wal.witness_after_us);
-        rule(witness >= 100, "wal.witness_after_us", witness, "must be at least 100")?;
-        let batch = u64::from(self.limits.batch_bytes_max);
-        rule((1024..=1 << 30).contains(&batch), "limits.batch_bytes_max", batch, "must be 1 KiB to 1 GiB")?;
-        let queue = u64::from(self.limits.queue_requests_max);
-        rule((16..=1 << 20).contains(&queue), "limits.queue_requests_max", queue, "must be 16 to 1048576")?;
-        let bytes = self.limits.queue_bytes_max;
-        rule(bytes >= batch, "limits.queue_bytes_max", bytes, "must be at least limits.batch_bytes_max")?;
-        let name = u64::from(self.limits.name_bytes_max);
-        rule((1..=4096).contains(&name), "limits.name_bytes_max", name, "must be 1 to 4096")?;
-        let fan = u64::from(self.segment.merge_fan_in);
-        rule((2..=256).contains(&fan), "segment.merge_fan_in", fan, "must be 2 to 256")?;
-        let live = u64::from(self.segment.live_percent_min);
-        rule(live <= 100, "segment.live_percent_min", live, "must be at most 100")?;
-        let check = self.segment.check_interval_ms;
-        rule(check >= 1, "segment.check_interval_ms", check, "must be at least 1")?;
-        let speed = self.segment.background_bytes_per_s;
-        rule(speed >= 1 << 20, "segment.background_bytes_per_s", speed, "must be at least 1 MiB")?;
-        let fetch = u64::from(self.read.fetch_bytes_max);
-        rule((block..=1 << 30).contains(&fetch), "read.fetch_bytes_max", fetch, "must be 4 KiB to 1 GiB")?;
-        let disk = u64::from(self.read.disk_fetches_max);
-        rule((1..=1024).contains(&disk), "read.disk_fetches_max", disk, "must be 1 to 1024")?;
-        let files = u64::from(self.read.open_files_max);
-        rule((4..=900).contains(&files), "read.open_files_max", files, "must be 4 to 900")
+        let (queue, batch) = (self.limits.queue_bytes_max, u64::from(self.limits.batch_bytes_max));
+        let words = format!("must be at least limits.batch_bytes_max, {batch}");
+        rule(queue >= batch, "limits.queue_bytes_max", queue, words)
     }
 }
 
@@ -415,5 +455,30 @@ mod tests {
         refused("cache.bytes", |c| c.cache.bytes = 1 << 20);
         refused("limits.queue_bytes_max", |c| c.limits.queue_bytes_max = 1);
         refused("read.fetch_bytes_max", |c| c.read.fetch_bytes_max = 1);
+        refused("group.linger_us", |c| c.group.linger_us = 1_000_001);
+        refused("threads.poll_us", |c| c.threads.poll_us = u32::MAX);
+        refused("data_dir", |c| c.data_dir = PathBuf::new());
+    }
+
+    #[test]
+    fn the_least_that_a_message_names_is_enough() {
+        for (in_flight_max, batch_bytes_max) in [(1, 1024), (2, 1 << 20), (30, 5 << 20), (64, 1024)] {
+            let mut config = Config::new("x");
+            config.group.in_flight_max = in_flight_max;
+            config.limits.batch_bytes_max = batch_bytes_max;
+            config.wal.file_bytes = config.file_bytes_min();
+            config.cache.bytes = config.cache_bytes_min();
+            config.validate().unwrap();
+            let chunks = u64::from(in_flight_max) + CACHE_CHUNKS_SPARE;
+            assert!(config.cache.bytes / config.chunk_bytes() >= chunks, "{in_flight_max} in flight");
+            refused("cache.bytes", |c| *c = less(&config, |c| &mut c.cache.bytes));
+            refused("wal.file_bytes", |c| *c = less(&config, |c| &mut c.wal.file_bytes));
+        }
+    }
+
+    fn less(config: &Config, field: impl FnOnce(&mut Config) -> &mut u64) -> Config {
+        let mut config = config.clone();
+        *field(&mut config) -= BLOCK as u64;
+        config
     }
 }

@@ -44,6 +44,10 @@
 //!   [`wal::decide`] for the one rule by which recovery may drop the end of a log.
 //! - After a failed write or sync nothing is acknowledged: the shard stops and says why.
 //!
+//! # Settings
+//! [`Config`] is all of them, each with its reason; `docs/settings.md` is the table, with the ranges.
+//! What fixes the disk a new directory takes, two WAL files a shard, is `wal.file_bytes`.
+//!
 //! # Finding one's way
 //! The journey of an append is `append/`: admit, assign, group, persist, publish. The journey of a
 //! read is `read/`: locate, fetch, cut, wait. Formats are drawn byte by byte where they are encoded

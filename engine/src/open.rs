@@ -8,7 +8,7 @@ use std::sync::Arc;
 use thalweg_io::lock::LockError;
 use thalweg_io::{Backend, Op, OpenMode, Reactor};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, WalConfig};
 use crate::ids::{GroupNumber, ShardId};
 use crate::shard::format::format;
 use crate::shard::recover::{FoundJoint, RecoverError, ShardPlace};
@@ -45,6 +45,28 @@ pub enum OpenError {
         /// As made.
         found: u16,
     },
+    /// The directory was made with another length of WAL files.
+    #[error(
+        "wal.file_bytes={wanted}: {path} was made with {found}, which is fixed; leave `wal.file_bytes` unset"
+    )]
+    WalFileBytes {
+        /// The directory.
+        path: PathBuf,
+        /// As configured.
+        wanted: u64,
+        /// As made.
+        found: u64,
+    },
+    /// There is no room for a new directory. What was made of it is gone.
+    #[error("{path}: no space left: a new directory needs {needed} B (`shards` times two of wal.file_bytes)")]
+    NoSpace {
+        /// The directory.
+        path: PathBuf,
+        /// Bytes of the files a new directory has.
+        needed: u64,
+        /// What the host said.
+        source: io::Error,
+    },
     /// The directory holds shards, and nothing that says whose they are.
     #[error("{path}: {SUPERBLOCK_NAME} is missing, but there are shards; restore it from a copy")]
     NoSuperblock {
@@ -76,6 +98,9 @@ pub enum OpenError {
 /// Marks a directory whose making has not finished.
 const FORMATTING: &str = "FORMATTING";
 
+/// WAL files that `shard/format.rs` gives a new shard, for the message only.
+const FILES_FIRST: u64 = 2;
+
 /// Reads the superblock, or makes the directory if it is new.
 pub(crate) async fn superblock<B: Backend>(
     reactor: &Reactor<B>,
@@ -90,6 +115,11 @@ pub(crate) async fn superblock<B: Backend>(
         {
             return Err(OpenError::Shards { path: root.clone(), wanted, found: found.shards });
         }
+        let (wanted, made) = (config.wal.file_bytes, found.wal_file_bytes);
+        // Nobody can tell the default from a setting left out: it takes what the directory has.
+        if wanted != made && wanted != WalConfig::default().file_bytes {
+            return Err(OpenError::WalFileBytes { path: root.clone(), wanted, found: made });
+        }
         remove_mark(reactor).await.map_err(io)?;
         return Ok(found);
     }
@@ -98,7 +128,32 @@ pub(crate) async fn superblock<B: Backend>(
     if !unfinished && names.iter().any(|entry| is_shard_name(&entry.name)) {
         return Err(OpenError::NoSuperblock { path: root.clone() });
     }
-    make(reactor, config).await.map_err(io)
+    match make(reactor, config).await {
+        Ok(made) => Ok(made),
+        Err(source) if is_full(&source) => {
+            // What remains is the mark, and folders without files: the next try begins anew.
+            remove_files(reactor, config).await.map_err(io)?;
+            let shards = u64::from(config.shards.unwrap_or(1));
+            let needed = shards * FILES_FIRST * config.wal.file_bytes;
+            Err(OpenError::NoSpace { path: root.clone(), needed, source })
+        }
+        Err(source) => Err(io(source)),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Removes the files of an unfinished making: none of them was ever used.
+async fn remove_files<B: Backend>(reactor: &Reactor<B>, config: &Config) -> io::Result<()> {
+    for shard in 0..config.shards.unwrap_or(1) {
+        let dir = PathBuf::from(format!("shard-{shard}"));
+        for entry in reactor.list(&dir).await?.into_iter().filter(|entry| !entry.is_dir) {
+            reactor.run(Op::Remove { path: dir.join(entry.name) }).await?;
+        }
+    }
+    Ok(())
 }
 
 fn is_shard_name(name: &str) -> bool {
@@ -202,7 +257,39 @@ pub(crate) fn fixed_config(config: &Config, superblock: &Superblock) -> Result<A
 
 #[cfg(test)]
 mod tests {
+    use thalweg_io::sim::SimDisk;
+
     use super::*;
+    use crate::OwnedShard;
+
+    fn config(file_bytes: u64) -> Config {
+        let mut config = Config::new("x");
+        config.wal.file_bytes = file_bytes;
+        config
+    }
+
+    #[test]
+    fn a_directory_that_does_not_fit_says_what_it_needs_and_leaves_nothing() {
+        let disk = SimDisk::new(1);
+        let empty = disk.free_bytes();
+        disk.set_capacity(6 << 20);
+        let error = OwnedShard::open_on(disk.backend(), config(4 << 20), None).err().unwrap();
+        assert!(matches!(error, OpenError::NoSpace { needed, .. } if needed == 8 << 20), "{error}");
+        disk.set_capacity(1 << 40);
+        assert!(empty - disk.free_bytes() < 1 << 20, "files were left");
+        OwnedShard::open_on(disk.backend(), config(4 << 20), None).unwrap();
+    }
+
+    #[test]
+    fn the_length_of_wal_files_is_that_of_the_directory() {
+        let disk = SimDisk::new(1);
+        drop(OwnedShard::open_on(disk.backend(), config(4 << 20), None).unwrap());
+        let error = OwnedShard::open_on(disk.backend(), config(8 << 20), None).err().unwrap();
+        assert!(matches!(error, OpenError::WalFileBytes { found, .. } if found == 4 << 20), "{error}");
+        for allowed in [4 << 20, WalConfig::default().file_bytes] {
+            drop(OwnedShard::open_on(disk.backend(), config(allowed), None).unwrap());
+        }
+    }
 
     fn shard(id: u16, resolved: u64, found: &[(u64, &[u16], u64)]) -> JointsOfShard {
         let found = found.iter().map(|(transaction, shards, group)| FoundJoint {

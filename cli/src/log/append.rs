@@ -12,7 +12,7 @@ use thalweg::{AppendError, Batch, Engine, Header, Partition, Record};
 
 use crate::Global;
 use crate::errors::WithHint;
-use crate::interrupt::{INTERRUPTED_EXIT_CODE, Interrupt};
+use crate::interrupt::Interrupt;
 use crate::log::framing::Framing;
 use crate::log::input::{self, BatchShape, Source};
 use crate::log::window::{Acked, Window};
@@ -76,16 +76,25 @@ pub(crate) fn run(global: &Global, args: AppendArgs) -> anyhow::Result<ExitCode>
     let engine = if args.create { open::open_or_make(config) } else { open::open_existing(config) }?;
     let partition = find(&engine, &args)?;
     let log_end = open::describe(&engine, &partition)?.log_end;
-    let printer = Printer { out: Out::new()?, printed: log_end.0, json: global.json, reader_gone: false };
+    let printer = Printer { out: Out::new()?, printed: log_end.0, json: global.json, failed: None };
     let mut appending = Appending { window: Window::new(&partition, log_end), printer };
-    let mut interrupted = false;
+    let mut code = ExitCode::SUCCESS;
     if args.reads_stdin() {
-        interrupted = appending.lines(&args, limit)?;
+        code = appending.lines(&args, limit)?;
     } else {
         appending.values(&args)?;
     }
-    engine.close();
-    Ok(if interrupted { ExitCode::from(INTERRUPTED_EXIT_CODE) } else { ExitCode::SUCCESS })
+    let acked = appending.window.acked();
+    match appending.printer.failed {
+        Some(error) if !is_reader_gone(&error) => Err(error.context(format!(
+            "offsets {}..{} are appended and on the disk, but not all could be printed",
+            acked.base, acked.end
+        ))),
+        _ => {
+            engine.close();
+            Ok(code)
+        }
+    }
 }
 
 fn find(engine: &Engine, args: &AppendArgs) -> anyhow::Result<Partition> {
@@ -114,8 +123,8 @@ impl Appending<'_> {
         self.finish()
     }
 
-    /// Appends the lines of stdin. Returns whether it was interrupted.
-    fn lines(&mut self, args: &AppendArgs, limit: u32) -> anyhow::Result<bool> {
+    /// Appends the lines of stdin, until it is interrupted.
+    fn lines(&mut self, args: &AppendArgs, limit: u32) -> anyhow::Result<ExitCode> {
         let interrupt = Interrupt::install()?;
         let shape = BatchShape {
             framing: Framing::Lines,
@@ -145,12 +154,12 @@ impl Appending<'_> {
             }
         }
         self.finish()?;
-        Ok(interrupt.is_set())
+        Ok(interrupt.exit_code())
     }
 
     fn send(&mut self, batch: Batch, source_bytes: u64) -> anyhow::Result<()> {
         let sent = self.window.send(batch, source_bytes);
-        self.printer.print(&self.window.acked())?;
+        self.printer.print(&self.window.acked());
         sent.map_err(|error| self.explain(error))
     }
 
@@ -158,9 +167,9 @@ impl Appending<'_> {
         let mut settled = Ok(());
         while settled.is_ok() && !self.window.is_empty() {
             settled = self.window.settle_oldest();
-            self.printer.print(&self.window.acked())?;
+            self.printer.print(&self.window.acked());
         }
-        self.printer.flush()?;
+        self.printer.flush();
         settled.map_err(|error| self.explain(error))
     }
 
@@ -198,32 +207,29 @@ struct Printer {
     /// The next offset to print.
     printed: u64,
     json: bool,
-    /// Nobody reads the offsets. The records are wanted all the same.
-    reader_gone: bool,
+    /// Why offsets can't be printed any more. The records are wanted all the same.
+    failed: Option<anyhow::Error>,
 }
 
 impl Printer {
-    fn print(&mut self, acked: &Acked) -> anyhow::Result<()> {
-        while !self.reader_gone && self.printed < acked.end.0 {
+    fn print(&mut self, acked: &Acked) {
+        while self.failed.is_none() && self.printed < acked.end.0 {
             let offset = self.printed;
             let printed =
                 if self.json { self.out.json(&json!({ "offset": offset })) } else { self.out.line(offset) };
-            self.note(printed)?;
+            self.note(printed);
             self.printed += 1;
         }
-        Ok(())
     }
 
-    fn flush(&mut self) -> anyhow::Result<()> {
-        let flushed = if self.reader_gone { Ok(()) } else { self.out.flush() };
-        self.note(flushed)
-    }
-
-    fn note(&mut self, done: std::io::Result<()>) -> anyhow::Result<()> {
-        match done.map_err(anyhow::Error::from) {
-            Err(error) if is_reader_gone(&error) => self.reader_gone = true,
-            done => done?,
+    fn flush(&mut self) {
+        if self.failed.is_none() {
+            let flushed = self.out.flush();
+            self.note(flushed);
         }
-        Ok(())
+    }
+
+    fn note(&mut self, done: std::io::Result<()>) {
+        self.failed = done.err().map(anyhow::Error::from);
     }
 }

@@ -4,13 +4,16 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
+use serde::Serialize;
 use thalweg::{ControlError, PartitionConfig, Retention};
 
 use crate::Global;
 use crate::errors::WithHint;
+use crate::log::info::JsonPartition;
+use crate::log::settings::{parse_kept_bytes, parse_kept_ms};
 use crate::open;
 use crate::output::Out;
-use crate::times::{parse_bytes, parse_duration_ms};
+use crate::times::parse_duration_ms;
 
 /// Arguments of `thalweg log create`.
 #[derive(Debug, clap::Args)]
@@ -18,10 +21,10 @@ pub(crate) struct CreateArgs {
     /// The partition's name
     name: String,
     /// Keep at most about this much, such as 10GiB; the oldest records go first
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_kept_bytes)]
     retention_bytes: Option<u64>,
     /// Keep records this long, such as 7d
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration_ms)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_kept_ms)]
     retention_age: Option<u64>,
     /// Keep only the last record of each key; every record then needs one
     #[arg(long)]
@@ -32,6 +35,14 @@ pub(crate) struct CreateArgs {
     /// Succeed if there is a partition of that name already; its settings stay as they are
     #[arg(long)]
     if_not_exists: bool,
+}
+
+/// For `--json`.
+#[derive(Serialize)]
+struct Created<'a> {
+    #[serde(flatten)]
+    info: JsonPartition<'a>,
+    created: bool,
 }
 
 impl CreateArgs {
@@ -61,14 +72,14 @@ pub(crate) fn run(global: &Global, args: &CreateArgs) -> anyhow::Result<ExitCode
     let info = open::describe(&engine, &partition)?;
     let mut out = Out::new()?;
     if global.json {
-        out.json(&info)?;
+        out.json(&Created { info: (&info).into(), created: made })?;
     } else if made {
         out.line(format_args!("created {:?}, partition {}", info.name, info.id))?;
     } else {
         out.line(format_args!("{:?} exists, partition {}", info.name, info.id))?;
-        if info.config != args.config() {
-            eprintln!("warning: {:?} exists with other settings, which were left alone", info.name);
-        }
+    }
+    if !made && info.config != args.config() {
+        eprintln!("warning: {:?} exists with other settings, which were left alone", info.name);
     }
     out.flush()?;
     engine.close();

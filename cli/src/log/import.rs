@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
-use thalweg::{Batch, Record};
+use thalweg::{Batch, Config, Offset, PartitionId, Record};
 
 use crate::Global;
-use crate::interrupt::{INTERRUPTED_EXIT_CODE, Interrupt};
+use crate::interrupt::Interrupt;
 use crate::log::append::explain;
 use crate::log::framing::Framing;
 use crate::log::input::{self, BatchShape, Batches, InputBatch, InputError, Source};
@@ -28,7 +28,7 @@ const IDLE_TICK: Duration = Duration::from_millis(500);
 /// Arguments of `thalweg log import`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
-    /// The partition's name; it is made if it does not exist
+    /// The partition's name; it is made if it does not exist and there is something to import
     name: String,
     /// The file, or - for stdin
     file: PathBuf,
@@ -53,6 +53,8 @@ pub(crate) struct ImportArgs {
 #[derive(Serialize)]
 struct Summary<'a> {
     partition: &'a str,
+    /// None if there was nothing to import: the partition was not looked for then.
+    id: Option<PartitionId>,
     records: u64,
     bytes: u64,
     last_acknowledged_offset: Option<u64>,
@@ -60,7 +62,7 @@ struct Summary<'a> {
     complete: bool,
 }
 
-/// Appends the records of a file.
+/// Appends the records of a file. Nothing is made for a file without any.
 pub(crate) fn run(global: &Global, args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let config = open::config(global)?;
     let source = Source::open(&args.file)?;
@@ -73,32 +75,64 @@ pub(crate) fn run(global: &Global, args: &ImportArgs) -> anyhow::Result<ExitCode
         records_max: args.batch.map_or(usize::MAX, |most| most as usize),
         limit: config.limits.batch_bytes_max,
     };
-    let engine = open::open_or_make(config)?;
-    let partition = open::partition_or_make(&engine, &args.name)?;
-    let log_end = open::describe(&engine, &partition)?.log_end;
     let interrupt = Interrupt::install()?;
     let start = Instant::now();
     let progress = Progress::start(args.progress, Unit::Bytes, source.len);
     let batches = input::start(source, shape, interrupt.clone())?;
-    let window = Window::new(&partition, log_end);
-    let mut import = Import { window, batches, acks, progress, written: log_end.0 };
-    let done = import.run();
-    let acked = import.window.acked();
-    import.progress.finish(|| progress_line(&acked));
+    let (stored, done) = match batches.recv() {
+        Ok(Ok(first)) => store(config, &args.name, first, batches, acks, progress)?,
+        nothing => {
+            progress.finish(|| progress_line(&NOTHING.acked));
+            (NOTHING, nothing.map_or(Ok(()), |failed| failed.map(drop).map_err(Into::into)))
+        }
+    };
     let summary = Summary {
         partition: &args.name,
-        records: acked.records(),
-        bytes: acked.source_bytes,
-        last_acknowledged_offset: acked.last().map(|last| last.0),
+        id: stored.id,
+        records: stored.acked.records(),
+        bytes: stored.acked.source_bytes,
+        last_acknowledged_offset: stored.acked.last().map(|last| last.0),
         seconds: start.elapsed().as_secs_f64(),
         complete: done.is_ok() && !interrupt.is_set(),
     };
     // What was acknowledged stays, so it is said also when the rest failed.
     let said = say(global, &summary);
     done?;
-    said?;
+    said.with_context(|| {
+        let last = offset_or_none(summary.last_acknowledged_offset);
+        format!("imported {} records, last acknowledged offset {last}, but", summary.records)
+    })?;
+    Ok(interrupt.exit_code())
+}
+
+/// What an import left in the log.
+struct Stored {
+    id: Option<PartitionId>,
+    acked: Acked,
+}
+
+const NOTHING: Stored =
+    Stored { id: None, acked: Acked { base: Offset(0), end: Offset(0), source_bytes: 0 } };
+
+/// Appends `first` and the batches after it. Returns what was acknowledged, and why that is not all.
+fn store(
+    config: Config,
+    name: &str,
+    first: InputBatch,
+    batches: Batches,
+    acks: Option<File>,
+    progress: Progress,
+) -> anyhow::Result<(Stored, anyhow::Result<()>)> {
+    let engine = open::open_or_make(config)?;
+    let partition = open::partition_or_make(&engine, name)?;
+    let log_end = open::describe(&engine, &partition)?.log_end;
+    let window = Window::new(&partition, log_end);
+    let mut import = Import { window, first: Some(first), batches, acks, progress, written: log_end.0 };
+    let done = import.run();
+    let acked = import.window.acked();
+    import.progress.finish(|| progress_line(&acked));
     engine.close();
-    Ok(if interrupt.is_set() { ExitCode::from(INTERRUPTED_EXIT_CODE) } else { ExitCode::SUCCESS })
+    Ok((Stored { id: Some(partition.id()), acked }, done))
 }
 
 fn open_acks(path: &PathBuf) -> anyhow::Result<File> {
@@ -132,6 +166,8 @@ fn progress_line(acked: &Acked) -> String {
 
 struct Import<'a> {
     window: Window<'a>,
+    /// Came before the log was opened.
+    first: Option<InputBatch>,
     batches: Batches,
     acks: Option<File>,
     progress: Progress,
@@ -170,7 +206,10 @@ impl Import<'_> {
     }
 
     /// Input comes first; without any, the oldest append is waited for; without that, input is.
-    fn next(&self) -> Turn {
+    fn next(&mut self) -> Turn {
+        if let Some(first) = self.first.take() {
+            return Turn::Send(first);
+        }
         let received = match self.batches.try_recv() {
             Err(TryRecvError::Empty) if self.window.is_empty() => {
                 match self.batches.recv_timeout(IDLE_TICK) {

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use bytesize::ByteSize;
 use thalweg::{Engine, PartitionInfo};
 
 use crate::Global;
+use crate::log::info::{JsonPartition, keeps, size};
 use crate::open;
 use crate::output::{Out, table};
 
@@ -20,12 +20,13 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<ExitCode> {
     engine.close();
     let mut out = Out::new()?;
     if global.json {
-        found.iter().try_for_each(|info| out.json(info))?;
+        found.iter().try_for_each(|info| out.json(&JsonPartition::from(info)))?;
     } else if found.is_empty() {
         eprintln!("no partitions yet; `thalweg log create NAME` makes one");
     } else {
         let rows: Vec<_> = found.iter().map(row).collect();
-        table(&mut out, ["NAME", "ID", "LOG START", "FLUSHED END", "BYTES", "SEGMENTS"], &rows)?;
+        let heads = ["NAME", "ID", "LOG START", "FLUSHED END", "BYTES", "SEGMENTS", "KEEPS"];
+        table(&mut out, heads, &rows)?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -40,13 +41,14 @@ fn describe_all(engine: &Engine) -> Vec<PartitionInfo> {
     found
 }
 
-fn row(info: &PartitionInfo) -> [String; 6] {
+fn row(info: &PartitionInfo) -> [String; 7] {
     [
         info.name.clone(),
         info.id.to_string(),
         info.log_start.to_string(),
         info.flushed.to_string(),
-        ByteSize(info.bytes).display().iec().to_string(),
+        size(info.bytes),
         info.segments.to_string(),
+        keeps(&info.config),
     ]
 }

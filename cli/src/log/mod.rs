@@ -1,15 +1,19 @@
 //! `thalweg log`: partitions from a shell.
 
 mod append;
+mod configure;
 mod create;
 mod delete;
+mod describe;
 mod export;
 mod framing;
 mod import;
+mod info;
 mod input;
 mod list;
 mod read;
 mod records;
+mod settings;
 mod sink;
 mod tail;
 mod trim;
@@ -29,11 +33,15 @@ pub(crate) enum LogCommand {
     /// List the partitions
     #[command(visible_alias = "ls")]
     List,
+    /// Show a partition with its settings
+    Describe(describe::DescribeArgs),
+    /// Change what a partition keeps
+    Configure(configure::ConfigureArgs),
     /// Append records, and print the offset of each
     Append(append::AppendArgs),
     /// Print records up to the end of the log
     Read(read::ReadArgs),
-    /// Print the last records, then wait for more
+    /// Print the last records
     Tail(tail::TailArgs),
     /// Append the lines of a file, each one record
     Import(import::ImportArgs),
@@ -51,6 +59,8 @@ impl LogCommand {
         match self {
             LogCommand::Create(args) => create::run(global, &args),
             LogCommand::List => list::run(global),
+            LogCommand::Describe(args) => describe::run(global, &args),
+            LogCommand::Configure(args) => configure::run(global, &args),
             LogCommand::Append(args) => append::run(global, args),
             LogCommand::Read(args) => read::run(global, &args),
             LogCommand::Tail(args) => tail::run(global, &args),

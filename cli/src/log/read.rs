@@ -1,13 +1,10 @@
 //! `thalweg log read`.
 
-use std::io::Write;
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use crate::Global;
 use crate::log::records::{Place, RecordFormat, Start};
 use crate::open;
-use crate::output::Out;
 use crate::times::parse_timestamp_ms;
 
 /// Arguments of `thalweg log read`.
@@ -15,8 +12,11 @@ use crate::times::parse_timestamp_ms;
 pub(crate) struct ReadArgs {
     /// The partition's name
     name: String,
-    /// Where to start: earliest, latest or an offset
-    #[arg(long, value_name = "PLACE", default_value = "earliest", value_parser = Place::parse)]
+    /// Where to start: earliest, latest, an offset, or -N for N offsets before the end
+    #[arg(
+        long, value_name = "PLACE", default_value = "earliest", allow_hyphen_values = true,
+        value_parser = Place::parse
+    )]
     from: Place,
     /// Start at the first record of this time or later: milliseconds since 1970, or RFC 3339
     #[arg(
@@ -41,16 +41,7 @@ pub(crate) fn run(global: &Global, args: &ReadArgs) -> anyhow::Result<ExitCode> 
         None => Start::Offset(args.from.resolve(&open::describe(&engine, &partition)?)?),
     };
     let format = RecordFormat::chosen(args.format, global.json);
-    let mut out = Out::new()?;
-    let mut left = args.max.unwrap_or(u64::MAX);
-    if left > 0 {
-        start.visit(&partition, &mut |record| {
-            format.print(&mut out, record)?;
-            left -= 1;
-            Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
-    }
-    out.flush()?;
+    start.print(&partition, format, args.max)?;
     engine.close();
     Ok(ExitCode::SUCCESS)
 }

@@ -28,7 +28,7 @@ impl RecordFormat {
     }
 
     /// Prints a record.
-    pub(crate) fn print(self, out: &mut Out, record: &RecordView<'_>) -> std::io::Result<()> {
+    fn print(self, out: &mut Out, record: &RecordView<'_>) -> std::io::Result<()> {
         let value = record.value().unwrap_or_default();
         match self {
             RecordFormat::Json => out.json(&JsonRecord::from(record)),
@@ -47,16 +47,23 @@ pub(crate) enum Place {
     Earliest,
     Latest,
     Offset(u64),
+    /// So many offsets before the end, or the log start offset if that is closer.
+    BeforeEnd(u64),
 }
 
 impl Place {
-    /// Reads `earliest`, `latest` or an offset.
+    /// Reads `earliest`, `latest`, an offset, or `-N`.
     pub(crate) fn parse(text: &str) -> Result<Place, String> {
         match text {
             "earliest" => Ok(Place::Earliest),
             "latest" => Ok(Place::Latest),
             number => {
-                number.parse().map(Place::Offset).map_err(|_| "expected earliest, latest or an offset".into())
+                let parsed = match number.strip_prefix('-') {
+                    Some(before) => before.parse().map(Place::BeforeEnd),
+                    None => number.parse().map(Place::Offset),
+                };
+                let rule = "expected earliest, latest, an offset, or -N for N offsets before the end";
+                parsed.map_err(|_| rule.into())
             }
         }
     }
@@ -67,6 +74,7 @@ impl Place {
         match self {
             Place::Earliest => Ok(log_start),
             Place::Latest => Ok(end),
+            Place::BeforeEnd(count) => Ok(Offset(end.0.saturating_sub(count)).max(log_start)),
             Place::Offset(wanted) if wanted < log_start.0 => {
                 anyhow::bail!("{name:?}: offset {wanted} was trimmed, the log start offset is {log_start}")
             }
@@ -88,7 +96,7 @@ pub(crate) enum Start {
 
 impl Start {
     /// A reader from here on.
-    pub(crate) fn reader(self, partition: &Partition) -> Reader {
+    fn reader(self, partition: &Partition) -> Reader {
         partition.read(match self {
             Start::Offset(offset) => From::Offset(offset),
             Start::Timestamp(timestamp_ms) => From::Timestamp(timestamp_ms),
@@ -106,8 +114,27 @@ impl Start {
         }
     }
 
+    /// Prints the records of a partition from here to its end, `max` at most.
+    pub(crate) fn print(
+        self,
+        partition: &Partition,
+        format: RecordFormat,
+        max: Option<u64>,
+    ) -> anyhow::Result<()> {
+        let mut out = Out::new()?;
+        let mut left = max.unwrap_or(u64::MAX);
+        if left > 0 {
+            self.visit(partition, &mut |record| {
+                format.print(&mut out, record)?;
+                left -= 1;
+                Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
+        }
+        Ok(out.flush()?)
+    }
+
     /// Visits the records of a batch from the start on, until `visit` breaks.
-    pub(crate) fn visit_batch(
+    fn visit_batch(
         &mut self,
         batch: &BatchView,
         visit: &mut dyn FnMut(&RecordView<'_>) -> anyhow::Result<ControlFlow<()>>,
@@ -140,7 +167,7 @@ impl Start {
 }
 
 /// Retention may overtake a reader.
-pub(crate) fn warn_if_skipped(reader: &Reader, partition: &Partition) {
+fn warn_if_skipped(reader: &Reader, partition: &Partition) {
     if reader.skipped() > 0 {
         eprintln!(
             "warning: {:?}: {} offsets were trimmed before they were read",

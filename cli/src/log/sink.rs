@@ -44,6 +44,11 @@ impl Sink {
         matches!(self, Sink::Stdout(_))
     }
 
+    /// Whether it is a file that appears whole or not at all.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self, Sink::File(_))
+    }
+
     /// Writes the rest, and gives a file its name when its bytes are on the disk.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.flush()?;

@@ -4,10 +4,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
+use serde::Serialize;
 use thalweg::{ControlError, Offset};
 
 use crate::Global;
 use crate::errors::WithHint;
+use crate::log::info::JsonPartition;
 use crate::open;
 use crate::output::Out;
 
@@ -19,6 +21,15 @@ pub(crate) struct TrimArgs {
     /// Drop the records before this offset, which becomes the log start offset
     #[arg(long, value_name = "OFFSET")]
     before: u64,
+}
+
+/// For `--json`.
+#[derive(Serialize)]
+struct Trimmed<'a> {
+    #[serde(flatten)]
+    info: JsonPartition<'a>,
+    /// Offsets by which the log start offset moved.
+    dropped: u64,
 }
 
 /// Moves the log start offset forward.
@@ -34,10 +45,10 @@ pub(crate) fn run(global: &Global, args: &TrimArgs) -> anyhow::Result<ExitCode> 
     }
     let after = open::describe(&engine, &partition)?;
     let mut out = Out::new()?;
+    let dropped = after.log_start.0 - before.log_start.0;
     if global.json {
-        out.json(&after)?;
+        out.json(&Trimmed { info: (&after).into(), dropped })?;
     } else {
-        let dropped = after.log_start.0 - before.log_start.0;
         let (name, log_start) = (&after.name, after.log_start);
         out.line(format_args!("{name:?}: dropped {dropped} offsets, log start offset is {log_start}"))?;
     }

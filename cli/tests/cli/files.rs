@@ -20,6 +20,10 @@ fn check_as(format: &str, content: &[u8], records: u64) {
     let bytes = content.len();
     let want = format!("imported {records} records, {bytes} bytes; last acknowledged offset {last}; ");
     assert!(ran.quiet().starts_with(&want), "{} is not {want}", ran.text());
+    if records == 0 {
+        return assert!(!home.path("data").exists(), "nothing is made for nothing");
+    }
+    assert_eq!(ran.stderr, "created partition \"p\"\n");
     home.run(&format!("log export p out --format {format}")).quiet();
     assert!(home.read("out") == content, "the export of {bytes} bytes differs");
     let piped = home.run(&format!("log export p - --format {format}"));
@@ -105,9 +109,68 @@ fn a_second_file_goes_behind_the_first() {
     home.run("log import p a").quiet();
     home.run("log import p b --batch 1").quiet();
     home.run("log export p out").quiet();
-    assert_eq!(home.read("out"), b"1\n23\n");
+    assert_eq!(home.read("out"), b"1\n2\n3\n", "records stay apart");
     home.run("log export p out --from 1 --to 2").quiet();
     assert_eq!(home.read("out"), b"2");
+}
+
+#[test]
+fn only_the_last_line_may_lack_its_end() {
+    let home = Home::new();
+    home.feed("log import p -", b"1").quiet();
+    home.run("log append p 2").quiet();
+    home.feed("log import p -", b"3").quiet();
+    assert_eq!(home.run("log export p -").quiet(), "1\n2\n3");
+}
+
+/// Flips a bit of a record in its file.
+fn damage(home: &Home, value: &[u8]) {
+    for entry in std::fs::read_dir(home.path("data/shard-0")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = if path.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
+        if let Some(at) = bytes.windows(value.len()).position(|window| window == value) {
+            bytes[at] ^= 1;
+            return std::fs::write(&path, bytes).unwrap();
+        }
+    }
+    panic!("it is in no file");
+}
+
+#[test]
+fn an_export_over_lost_offsets_says_how_many() {
+    let home = Home::new();
+    home.run("log append p before --create").quiet();
+    home.run("log append p unlucky").quiet();
+    home.run("log append p after").quiet();
+    damage(&home, b"unlucky");
+    home.run("repair --yes").succeeds();
+    let ran = home.run("log export p out --json");
+    assert_eq!((&ran.json()[0]["missing"], home.read("out")), (&1.into(), b"before\nafter\n".to_vec()));
+    assert!(ran.stderr.contains("1 of the offsets 0..3 have no record"), "{}", ran.stderr);
+}
+
+#[test]
+fn records_and_json_are_not_mixed() {
+    let home = Home::new();
+    home.feed("log import p -", b"a\nb\n").quiet();
+    let ran = home.run("log export p - --json --from -1");
+    assert_eq!(ran.text(), "b\n");
+    let summary: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert_eq!((&summary["partition"], &summary["records"]), (&"p".into(), &1.into()));
+}
+
+#[test]
+fn an_export_that_is_stopped_leaves_nothing() {
+    let home = Home::new();
+    home.feed("log import p -", "x\n".repeat(2_000_000).as_bytes()).quiet();
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let mut child = home.spawn("log export p out", Stdio::null());
+        let partial = home.path(&format!("out.{}.partial", child.id()));
+        crate::home::wait_until("the export has begun", || partial.exists());
+        crate::home::signal(&child, name);
+        assert_eq!(wait_for(&mut child), Some(code), "{name}");
+        assert!(!partial.exists() && !home.path("out").exists(), "{name}");
+    }
 }
 
 #[test]
@@ -146,8 +209,8 @@ fn a_slow_pipe_is_acknowledged_as_it_comes() {
         });
     }
     // Half a line is not a record, unless the input ends there.
-    crate::home::signal(&child, "INT");
-    assert_eq!(wait_for(&mut child), Some(130));
+    crate::home::signal(&child, "TERM");
+    assert_eq!(wait_for(&mut child), Some(143));
     drop(pipe);
     assert_eq!(home.run("log read p").quiet(), "line\nhalf a line\nhalf a line\n");
 }

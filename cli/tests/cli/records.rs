@@ -94,6 +94,8 @@ fn reading_starts_where_it_is_told_to() {
         ("--from latest", ""),
         ("--from 1", "two\nthree\n"),
         ("--from 3", ""),
+        ("--from -1", "three\n"),
+        ("--from -9", "one\ntwo\nthree\n"),
         ("--from 1 --max 1", "two\n"),
         ("--max 0", ""),
         ("--from-timestamp 2000", "two\nthree\n"),
@@ -153,7 +155,7 @@ fn a_list_has_every_partition() {
     home.run("log trim p --before 1").quiet();
     let got = home.run("log list --json").json();
     let column = |name: &str| got.iter().map(|info| info[name].clone()).collect::<Vec<_>>();
-    assert_eq!(column("name"), ["c", "p", "q"]);
+    assert_eq!(column("partition"), ["c", "p", "q"]);
     assert_eq!(column("log_start"), [0, 1, 0]);
     assert_eq!(column("flushed"), [0, 3, 0]);
     let retention = &got[2]["config"]["retention"];
@@ -161,8 +163,9 @@ fn a_list_has_every_partition() {
     assert_eq!(got[0]["config"]["compact"], true);
     let table = home.run("log list");
     let rows: Vec<Vec<&str>> = table.quiet().lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["NAME", "ID", "LOG", "START", "FLUSHED", "END", "BYTES", "SEGMENTS"]);
-    assert_eq!(rows[2][..4], ["p", "0", "1", "3"]);
+    assert_eq!(rows[0], ["NAME", "ID", "LOG", "START", "FLUSHED", "END", "BYTES", "SEGMENTS", "KEEPS"]);
+    assert_eq!((&rows[2][..4], rows[2][7]), (&["p", "0", "1", "3"][..], "all"));
+    assert!(table.text().contains("7days, 10.0 GiB\n"), "{}", table.text());
 }
 
 #[test]
@@ -174,6 +177,46 @@ fn a_partition_is_made_once() {
     let ran = home.run("log create p --if-not-exists");
     assert_eq!(ran.code, Some(0));
     assert!(ran.stderr.contains("other settings"), "{}", ran.stderr);
+}
+
+#[test]
+fn json_names_a_partition_the_same_way_everywhere() {
+    let home = Home::new();
+    home.write("in", "a\nb\n");
+    for (args, extra) in [
+        ("create p", json!({ "created": true })),
+        ("create p --if-not-exists", json!({ "created": false })),
+        ("import p in", json!({ "records": 2, "complete": true })),
+        ("export p out", json!({ "records": 2, "missing": 0 })),
+        ("describe p", json!({ "flushed": 2 })),
+        ("configure p --retention-age 1d", json!({ "log_start": 0 })),
+        ("list", json!({ "log_end": 2 })),
+        ("trim p --before 1", json!({ "dropped": 1, "log_start": 1 })),
+        ("delete p --yes", json!({ "deleted": true })),
+    ] {
+        let got = home.run(&format!("log {args} --json")).json().remove(0);
+        assert_eq!((&got["partition"], &got["id"]), (&json!("p"), &json!(0)), "{args}");
+        for (name, want) in extra.as_object().unwrap() {
+            assert_eq!(&got[name], want, "{args}: {name}");
+        }
+    }
+}
+
+#[test]
+fn settings_are_shown_and_changed_one_by_one() {
+    let home = Home::new();
+    home.run("log create p --retention-age 7d").quiet();
+    home.run("log configure p --retention-bytes 1GiB").quiet();
+    let retention = |home: &Home| home.run("log describe p --json").json()[0]["config"]["retention"].clone();
+    assert_eq!(retention(&home), json!({ "bytes_max": 1 << 30, "age_max_ms": 604_800_000 }));
+    home.run("log configure p --retention-age none").quiet();
+    assert_eq!(retention(&home), json!({ "bytes_max": 1 << 30, "age_max_ms": null }));
+    home.run("log configure p --tombstone-age 1h").fails(1, &["not compacted", "--compact true"]);
+    let shown = home.run("log configure p --compact true --tombstone-age 1h");
+    assert_eq!(shown.quiet(), home.run("log describe p").quiet());
+    assert!(shown.text().contains("retention bytes  1.0 GiB\n"), "{}", shown.text());
+    assert!(shown.text().contains("compact          yes, tombstones for 1h\n"), "{}", shown.text());
+    home.run("log append p x").fails(1, &["every record needs a key"]);
 }
 
 #[test]

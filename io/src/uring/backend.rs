@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::squeue;
+use rustix::process::Resource;
 use slab::Slab;
 
 use super::ops::{self, InFlight, Work};
-use super::registered::{BufferTable, FileTable};
+use super::registered::{BufferTable, FileTable, limit_words};
 use super::ring::{Entered, Ring};
 use super::setup::{self, Built, Level, SQ_ENTRIES, Supported};
 use super::steps::{Fate, Step};
@@ -330,8 +331,12 @@ impl Backend for UringBackend {
         if let Err(error) = self.buffers.register(&self.ring.submitter(), region) {
             tracing::warn!(
                 %error,
-                registered_bytes = self.buffers.bytes(),
-                "the ring did not take all of the tail cache: large commits will cost more CPU"
+                "the ring took {} of the {} B of the tail cache, so large commits cost more CPU: raise the \
+                 limit on locked memory (RLIMIT_MEMLOCK, `ulimit -l`, LimitMEMLOCK=), now {} B, or lower \
+                 cache.bytes",
+                self.buffers.bytes(),
+                region.span().1,
+                limit_words(Resource::Memlock)
             );
         }
     }

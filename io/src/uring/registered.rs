@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use io_uring::{Submitter, types};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::backend::{Buffer, FileId};
 use crate::memory::Region;
@@ -45,7 +46,11 @@ impl FileTable {
             }
         }
         if let Some(error) = refused {
-            tracing::warn!(%error, "the ring took no file table: going on with plain descriptors");
+            let limit = limit_words(Resource::Nofile);
+            tracing::warn!(
+                %error,
+                "the ring took no file table: the limit on open files (RLIMIT_NOFILE, `ulimit -n`) is {limit}"
+            );
         }
         FileTable { slots: 0, used: Vec::new(), held: 0 }
     }
@@ -83,7 +88,12 @@ impl FileTable {
     /// Makes the ring keep `fd` open until it has ended, with everything in flight in it.
     pub(super) fn hold(&mut self, submitter: &Submitter<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
         if self.slots == 0 || self.held == HELD_MAX {
-            let what = format!("the ring's table of {} files has no room to hold one more", self.slots);
+            let limit = limit_words(Resource::Nofile);
+            let what = format!(
+                "the ring's table of {} files has no room to hold one more: raise the limit on open files \
+                 (RLIMIT_NOFILE, `ulimit -n`), now {limit}, to {} or more",
+                self.slots, SLOTS[0]
+            );
             return Err(io::Error::new(io::ErrorKind::Unsupported, what));
         }
         let slot = u32::try_from(self.slots - HELD_MAX + self.held).map_err(|_| Errno::INVAL)?;
@@ -91,6 +101,11 @@ impl FileTable {
         self.held += 1;
         Ok(())
     }
+}
+
+/// A limit of this process, as people say it.
+pub(super) fn limit_words(resource: Resource) -> String {
+    getrlimit(resource).current.map_or("unlimited".to_owned(), |limit| limit.to_string())
 }
 
 fn update(submitter: &Submitter<'_>, slot: u32, fd: RawFd) -> io::Result<()> {
