@@ -10,7 +10,7 @@ use thalweg_io::{Backend, Op, OpenMode, Reactor};
 
 use crate::config::{Config, ConfigError, WalConfig};
 use crate::ids::{GroupNumber, ShardId};
-use crate::shard::format::format;
+use crate::shard::format::{WAL_FILES_FIRST, format};
 use crate::shard::recover::{FoundJoint, RecoverError, ShardPlace};
 use crate::superblock::{self, SUPERBLOCK_NAME, Superblock};
 
@@ -98,9 +98,6 @@ pub enum OpenError {
 /// Marks a directory whose making has not finished.
 const FORMATTING: &str = "FORMATTING";
 
-/// WAL files that `shard/format.rs` gives a new shard, for the message only.
-const FILES_FIRST: u64 = 2;
-
 /// Reads the superblock, or makes the directory if it is new.
 pub(crate) async fn superblock<B: Backend>(
     reactor: &Reactor<B>,
@@ -134,7 +131,7 @@ pub(crate) async fn superblock<B: Backend>(
             // What remains is the mark, and folders without files: the next try begins anew.
             remove_files(reactor, config).await.map_err(io)?;
             let shards = u64::from(config.shards.unwrap_or(1));
-            let needed = shards * FILES_FIRST * config.wal.file_bytes;
+            let needed = shards * WAL_FILES_FIRST * config.wal.file_bytes;
             Err(OpenError::NoSpace { path: root.clone(), needed, source })
         }
         Err(source) => Err(io(source)),

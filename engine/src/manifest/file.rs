@@ -102,7 +102,8 @@ pub async fn load<B: Backend>(
     let io = |source| ManifestError::Io { path: dir.to_owned(), source };
     let names = reactor.list(dir).await.map_err(io)?;
     let newest = names.iter().filter_map(|entry| generation_of(&entry.name)).max();
-    let generation = newest.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
+    let generation =
+        newest.ok_or_else(|| io(io::Error::new(io::ErrorKind::NotFound, "there is no MANIFEST-* file")))?;
     let path = dir.join(manifest_name(generation));
     let bytes = read_whole(reactor, &path, mode)
         .await

@@ -12,7 +12,7 @@ use crate::shard::core::file_path;
 use crate::shard::recover::ShardPlace;
 
 /// Files a fresh WAL ring has.
-const WAL_FILES_FIRST: u64 = 2;
+pub(crate) const WAL_FILES_FIRST: u64 = 2;
 
 /// Makes the files of a new shard. Returns the speed at which a WAL file reads back, bytes/s.
 pub(crate) async fn format<B: Backend>(reactor: &Reactor<B>, place: &ShardPlace) -> io::Result<u64> {
