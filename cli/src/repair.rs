@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use bytesize::ByteSize;
 use serde::Serialize;
 use thalweg::inspect::{self, Lost, RepairReport, Repaired};
 
@@ -48,8 +49,7 @@ pub(crate) fn run(global: &Global, args: &RepairArgs) -> anyhow::Result<ExitCode
     if !args.yes {
         // The plan is for whoever answers, and so is not mixed with the report.
         describe(&mut io::stderr().lock(), &plan)?;
-        let offsets: u64 = plan.lost.iter().map(|lost| lost.end.0 - lost.from.0).sum();
-        if !confirm(&format!("Repair {} and give up {offsets} offsets?", data_dir.display()))? {
+        if !confirm(&format!("Repair {}{}?", data_dir.display(), price(&plan)))? {
             bail!("{} was not repaired", data_dir.display());
         }
     }
@@ -79,15 +79,38 @@ fn describe(out: &mut dyn Write, report: &RepairReport) -> io::Result<()> {
     for Repaired { path, what } in &report.repairs {
         writeln!(out, "repair: {}: {what}", path.display())?;
     }
-    for Lost { partition, name, from, end } in &report.lost {
-        let count = end.0 - from.0;
-        writeln!(
-            out,
-            "LOST: {name:?} (partition {partition}), offsets {from}..{end}: {count} offsets stay empty"
-        )?;
+    for Lost { partition, name, from, end, next_offset } in &report.lost {
+        let whose = format!("{name:?} (partition {partition})");
+        match (end, next_offset) {
+            (Some(end), _) => {
+                let count = end.0 - from.0;
+                writeln!(out, "LOST: {whose}, offsets {from}..{end}: {count} offsets stay empty")?;
+            }
+            (None, Some(next)) => writeln!(
+                out,
+                "MAY BE LOST: {whose}, everything from offset {from} on: nothing says how far it went; the \
+                 next record gets offset {next}, above all that was ever given out"
+            )?,
+            (None, None) => writeln!(out, "MAY BE LOST: {whose}, everything from offset {from} on")?,
+        }
     }
-    if report.lost.is_empty() {
+    if report.missing_bytes > 0 {
+        let missing = ByteSize(report.missing_bytes).display().iec();
+        writeln!(out, "up to {missing} of the log are missing and do not say what they held")?;
+    }
+    if report.is_lossless() {
         writeln!(out, "no record is lost")?;
     }
     Ok(())
+}
+
+/// What a repair gives up, for the question.
+fn price(plan: &RepairReport) -> String {
+    let offsets: u64 = plan.lost.iter().filter_map(|lost| Some(lost.end?.0 - lost.from.0)).sum();
+    match (offsets, plan.lost.iter().any(|lost| lost.end.is_none())) {
+        (0, false) => String::new(),
+        (offsets, false) => format!(" and give up {offsets} offsets"),
+        (0, true) => " and give up what may be lost".to_owned(),
+        (offsets, true) => format!(" and give up {offsets} offsets, and what may be lost"),
+    }
 }

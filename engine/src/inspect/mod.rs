@@ -4,9 +4,14 @@
 //!
 //! All of them take the directory's lock, so they never look at a log in use.
 
+mod catalog;
 mod dump;
+mod ledger;
+mod patch;
+mod remains;
 mod repair;
 mod salvage;
+mod segments;
 mod verify;
 
 use std::io;
