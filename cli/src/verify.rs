@@ -57,19 +57,30 @@ fn print(out: &mut Out, report: &VerifyReport) -> io::Result<()> {
         "read {files} files, {bytes}: \
          {partitions} partitions, {segments} segments, {groups} groups, {batches} batches"
     ))?;
-    for Damage { path, position, reason } in &report.unfinished {
+    for Damage { path, position, reason, .. } in &report.unfinished {
         let path = path.display();
         out.line(format_args!(
             "unfinished: {path}, byte {position}: {reason}; never acknowledged, opening handles it"
         ))?;
     }
-    for Damage { path, position, reason } in &report.damage {
+    for Damage { path, position, reason, .. } in &report.damage {
         out.line(format_args!("DAMAGED: {}, byte {position}: {reason}", path.display()))?;
     }
-    match report.damage.len() {
-        0 => out.line("nothing is damaged"),
-        count => out.line(format_args!(
-            "{count} damaged; take a copy of the directory, then see `thalweg repair --dry-run`"
-        )),
+    out.line(verdict(report))
+}
+
+/// The last line: what is to be done.
+fn verdict(report: &VerifyReport) -> String {
+    let count = report.damage.len();
+    let hopeless: Vec<_> = report.damage.iter().filter(|damage| damage.copy_needed).collect();
+    if let Some(Damage { path, .. }) = hopeless.first() {
+        let path = path.display();
+        return format!(
+            "{count} damaged; {path} must come from a copy: `thalweg repair` can do nothing about it"
+        );
+    }
+    match count {
+        0 => "nothing is damaged".to_owned(),
+        _ => format!("{count} damaged; take a copy of the directory, then see `thalweg repair --dry-run`"),
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use thalweg::inspect::{Lost, RepairReport, repair_on, verify_on};
+use thalweg::inspect::{Lost, RepairReport, VerifyReport, repair_on, verify_on};
+use thalweg::segment::decode_footer;
 use thalweg::{Batch, Config, From, PartitionConfig};
 use thalweg_io::sim::{SimDisk, SimOptions};
 use thalweg_io::{BLOCK, Reactor};
@@ -269,4 +270,89 @@ fn check_left(image: &Image, damage: impl FnOnce(&SimDisk)) {
         acked.entry(name.clone()).and_modify(|acked| acked.retain(|offset, _| *offset >= start));
     }
     check_repaired(&disk, &image.config, &acked, &done);
+}
+
+fn verified(disk: &SimDisk) -> VerifyReport {
+    let reactor = Reactor::new(disk.backend());
+    reactor.block_on(verify_on(&reactor, &mut |_| ())).unwrap()
+}
+
+#[test]
+fn verifying_goes_on_behind_damage_and_counts_what_is_there() {
+    let image = Image::new(true);
+    let clean = verified(&image.disk);
+    assert!(clean.is_clean() && clean.segments > 1 && clean.partitions == 2, "{clean:?}");
+    // Three batches of one segment, two of the WAL, and a group's header there.
+    let disk = image.disk.snapshot();
+    let (path, trailer) =
+        image.segments().into_iter().max_by_key(|(_, trailer)| trailer.entry_count).unwrap();
+    let bytes = disk.contents(&path).unwrap();
+    let footer = decode_footer(&bytes[trailer.footer_position as usize..], &trailer).unwrap();
+    let mut want = 0;
+    for entry in footer.entries.iter().take(3) {
+        disk.flip_bit(&path, (entry.position + 70) * 8);
+        want += 1;
+    }
+    let (wal, groups) = image.wal().pop().unwrap();
+    let full: Vec<_> = groups.iter().filter(|group| !group.is_marker()).collect();
+    assert!(full.len() > 4, "{groups:?}");
+    for (group, byte) in [(full[0], 200), (full[2], 200), (full[4], 30)] {
+        disk.flip_bit(&wal, (group.position + byte) * 8);
+        want += 1;
+    }
+    let report = verified(&disk);
+    assert_eq!(report.damage.len(), want, "{report:?}");
+    assert_eq!((report.partitions, report.segments), (clean.partitions, clean.segments), "{report:?}");
+    assert_eq!(report.groups, clean.groups - 3, "{report:?}");
+    assert!(report.batches < clean.batches && report.batches > clean.batches - 12, "{report:?}, {clean:?}");
+    assert!(report.damage.iter().all(|damage| !damage.copy_needed));
+}
+
+#[test]
+fn a_damaged_superblock_or_manifest_is_reported_and_needs_a_copy() {
+    let image = Image::new(true);
+    let paths = image.disk.files().into_iter().map(|(path, _)| path);
+    for path in paths.filter(|path| path.extension().is_none() && !path.ends_with("LOCK")) {
+        let disk = image.disk.snapshot();
+        disk.flip_bit(&path, 20 * 8);
+        let report = verified(&disk);
+        assert_eq!(report.damage.len(), 1, "{report:?}");
+        assert!(report.damage[0].copy_needed && report.damage[0].path == path, "{report:?}");
+        assert_eq!(report.segments > 0, !path.ends_with("SUPERBLOCK"), "{report:?}");
+        let reactor = Reactor::new(disk.backend());
+        let error = reactor.block_on(repair_on(&reactor, true)).unwrap_err().to_string();
+        assert!(error.contains("copy"), "{error}");
+    }
+}
+
+/// An opaque batch takes as many offsets as its caller likes, however small it is.
+#[test]
+fn offsets_that_an_opaque_batch_took_are_not_given_out_again() {
+    let image = image(&["a", "b"]);
+    let disk = image.disk.snapshot();
+    let mut shard = open(&disk, &image.config).unwrap();
+    let partition = shard.log().partition("b").unwrap();
+    let opaque = || Batch::Opaque { bytes: b"x".as_slice().into(), count: u32::MAX, max_timestamp_ms: 0 };
+    let appended: Vec<_> = (0..3).map(|_| partition.append(opaque())).collect();
+    let end = appended.into_iter().map(|ticket| shard.block_on(ticket).unwrap()).last().unwrap();
+    let end = end.base_offset.0 + u64::from(end.count);
+    let until = disk.now().plus_us(20_000);
+    while disk.now() < until {
+        if !shard.turn() {
+            shard.park();
+        }
+    }
+    disk.kill();
+    drop(shard);
+    let image = Image { disk, model: image.model, config: image.config };
+    let (path, groups) = image.wal().pop().unwrap();
+    let first = groups.iter().rposition(|group| group.batch_count > 0 && group.number.0 <= 6).unwrap();
+    let (from, to) = (groups[first].position, groups[groups.len() - 1].position);
+    zero(&image.disk, &path, from, to);
+    let report = report(&image.disk, true);
+    let lost = report.lost.iter().find(|lost| lost.name == "b").unwrap();
+    assert!(lost.end.is_none() && lost.next_offset.unwrap().0 >= end, "{end}: {report:?}");
+    let mut shard = open(&image.disk, &image.config).unwrap();
+    let appended = shard.log().partition("b").unwrap().append(Batch::One("after".into()));
+    assert!(shard.block_on(appended).unwrap().base_offset.0 >= end);
 }

@@ -14,14 +14,21 @@ mod salvage;
 mod segments;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thalweg_io::lock::LockError;
-use thalweg_io::{BlockingBackend, CommitStrategy, DirLock, Reactor};
+use thalweg_io::{Backend, BlockingBackend, CommitStrategy, DirLock, OpenMode, Reactor};
 
+use crate::ids::{FileNumber, GroupNumber};
+use crate::manifest::Manifest;
+use crate::shard::core::file_number;
+use crate::shard::recover::ShardPlace;
 use crate::superblock::{self, SUPERBLOCK_NAME, Superblock};
+use crate::wal::life::WalIdentity;
+use crate::wal::scan::{Scan, scan};
 
 pub use dump::{Dumped, dump, dump_file};
 pub use repair::{Lost, RepairReport, Repaired, repair, repair_on};
@@ -42,9 +49,17 @@ pub enum InspectError {
         /// What the host said.
         source: io::Error,
     },
-    /// There is no superblock, or a damaged one: nothing says what the directory is.
+    /// There is no superblock.
     #[error("{path}: {reason}")]
     NoDataDirectory {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The superblock is damaged: nothing else says what the directory is.
+    #[error("{path}: {reason}; nothing else says what the directory is: restore it from a copy")]
+    Superblock {
         /// The file.
         path: PathBuf,
         /// What is wrong.
@@ -84,12 +99,45 @@ fn open(data_dir: &Path) -> Result<(DirLock, Reactor<BlockingBackend>), InspectE
     Ok((lock, Reactor::new(backend)))
 }
 
-async fn read_superblock<B: thalweg_io::Backend>(reactor: &Reactor<B>) -> Result<Superblock, InspectError> {
+async fn read_superblock<B: Backend>(reactor: &Reactor<B>) -> Result<Superblock, InspectError> {
     let path = PathBuf::from(SUPERBLOCK_NAME);
-    let refuse = |reason: String| InspectError::NoDataDirectory { path: path.clone(), reason };
     match superblock::read(reactor).await {
         Ok(Some(found)) => Ok(found),
-        Ok(None) => Err(refuse("there is none, so this is no data directory".into())),
-        Err(error) => Err(refuse(error.to_string())),
+        Ok(None) => {
+            let reason = "there is none, so this is no data directory".into();
+            Err(InspectError::NoDataDirectory { path, reason })
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(InspectError::Superblock { path, reason: error.to_string() })
+        }
+        Err(source) => Err(InspectError::Io { path, source }),
     }
+}
+
+/// Which WAL the manifest is about.
+fn wal_identity(place: &ShardPlace, manifest: &Manifest) -> WalIdentity {
+    WalIdentity {
+        shard: place.shard,
+        directory: place.superblock.directory,
+        file_bytes: place.superblock.wal_file_bytes,
+        floor: manifest.floor,
+        floor_group: manifest.floor_group,
+    }
+}
+
+/// A shard's WAL as it lies, and files of its ring that are not there: the others are read.
+async fn read_wal<B: Backend>(
+    reactor: &Reactor<B>,
+    place: &ShardPlace,
+    manifest: &Manifest,
+    strays: &[FileNumber],
+) -> io::Result<(Scan, Vec<FileNumber>)> {
+    let names = reactor.list(&place.dir).await?;
+    let there: BTreeSet<_> = names.iter().filter_map(|entry| file_number(&entry.name)).collect();
+    let (files, gone): (Vec<_>, Vec<_>) = manifest.wal_files.iter().partition(|file| there.contains(file));
+    let identity = wal_identity(place, manifest);
+    let outside = GroupNumber(manifest.floor_group.0.saturating_sub(1));
+    let files = files.into_iter();
+    let scan = scan(reactor, &place.dir, files, strays, &identity, outside, OpenMode::Read).await?;
+    Ok((scan, gone))
 }

@@ -17,15 +17,15 @@ use crate::inspect::patch::Patch;
 use crate::inspect::remains::{Remains, read_readable};
 use crate::inspect::salvage::{Pool, Saved};
 use crate::inspect::segments::{examine, salvage};
-use crate::inspect::{InspectError, open, read_superblock};
+use crate::inspect::{InspectError, open, read_superblock, read_wal, wal_identity};
 use crate::manifest::{Change, Edit, Loaded, SegmentKind, load};
 use crate::segment::Run;
-use crate::shard::core::{file_number, file_path};
+use crate::shard::core::file_path;
 use crate::shard::recover::ShardPlace;
 use crate::shard::replay::check_revision;
 use crate::wal::decide::{Decision, decide};
 use crate::wal::life::{WalIdentity, strays};
-use crate::wal::scan::{Scan, scan};
+use crate::wal::scan::Scan;
 
 /// Offsets stay below this, so that the next one is always a number.
 const OFFSET_END: Offset = Offset(1 << 62);
@@ -153,22 +153,11 @@ impl<'a, B: Backend> Work<'a, B> {
     ) -> Result<Work<'a, B>, InspectError> {
         let io = |source| InspectError::Io { path: place.dir.clone(), source };
         let manifest = &loaded.manifest;
-        let identity = WalIdentity {
-            shard: place.shard,
-            directory: place.superblock.directory,
-            file_bytes: place.superblock.wal_file_bytes,
-            floor: manifest.floor,
-            floor_group: manifest.floor_group,
-        };
-        // A WAL file that is gone can't be searched; the others still can.
-        let names = reactor.list(&place.dir).await.map_err(io)?;
-        let there: BTreeSet<_> = names.iter().filter_map(|entry| file_number(&entry.name)).collect();
-        let (files, gone): (Vec<_>, Vec<_>) =
-            manifest.wal_files.iter().partition(|file| there.contains(file));
-        let outside = GroupNumber(manifest.floor_group.0.saturating_sub(1));
+        let identity = wal_identity(&place, manifest);
         let strays = strays(reactor, &place.dir, |file| manifest.knows(file)).await.map_err(io)?;
-        let (files, mode) = (files.into_iter(), OpenMode::Read);
-        let scan = scan(reactor, &place.dir, files, &strays, &identity, outside, mode).await.map_err(io)?;
+        let (scan, gone) = read_wal(reactor, &place, manifest, &strays).await.map_err(io)?;
+        let files = scan.files.iter().map(|file| file.number).chain(strays.iter().copied());
+        let next_file = files.max().map_or(FileNumber(0), |last| FileNumber(last.0.saturating_add(1)));
         let mut work = Work {
             reactor,
             place,
@@ -176,7 +165,7 @@ impl<'a, B: Backend> Work<'a, B> {
             scan,
             wal_damaged: false,
             damaged_segments: Vec::new(),
-            next_file: FileNumber(there.last().map_or(0, |last| last.0.saturating_add(1))),
+            next_file,
             last_group: GroupNumber(0),
             joint: 0,
             covered: Vec::new(),
