@@ -13,7 +13,7 @@ use crate::Global;
 use crate::ask::confirm;
 use crate::open;
 use crate::output::Out;
-use crate::verify::DAMAGED_EXIT_CODE;
+use crate::verify::{DAMAGED_EXIT_CODE, explain, look};
 
 /// Arguments of `thalweg repair`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,10 @@ struct JsonReport<'a> {
 /// Says what can be saved and what can't, asks, and does it.
 pub(crate) fn run(global: &Global, args: &RepairArgs) -> anyhow::Result<ExitCode> {
     let data_dir = open::existing_dir(global)?;
-    let plan = inspect::repair(&data_dir, false)?;
+    let plan = {
+        let _lock = look(&data_dir)?;
+        inspect::repair(&data_dir, false).map_err(explain)?
+    };
     if plan.repairs.is_empty() || args.dry_run {
         report(global, &plan, &data_dir)?;
         let code = if plan.repairs.is_empty() { 0 } else { DAMAGED_EXIT_CODE };
@@ -53,7 +56,7 @@ pub(crate) fn run(global: &Global, args: &RepairArgs) -> anyhow::Result<ExitCode
             bail!("{} was not repaired", data_dir.display());
         }
     }
-    let done = inspect::repair(&data_dir, true)?;
+    let done = inspect::repair(&data_dir, true).map_err(explain)?;
     report(global, &done, &data_dir)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,9 +2,12 @@
 //! nothing, [`dump`] shows what is in the files, [`repair`] saves what can be saved and says what
 //! can't.
 //!
-//! All of them take the directory's lock, so they never look at a log in use.
+//! All of them take the directory's lock, so they never look at a log in use. Where the host allows
+//! no writing, and so no lock, looking goes on without: whoever calls makes sure that no engine has
+//! it open.
 
 mod catalog;
+mod changes;
 mod dump;
 mod ledger;
 mod patch;
@@ -23,13 +26,14 @@ use thalweg_io::lock::LockError;
 use thalweg_io::{Backend, BlockingBackend, CommitStrategy, DirLock, OpenMode, Reactor};
 
 use crate::ids::{FileNumber, GroupNumber};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, ManifestError};
 use crate::shard::core::file_number;
 use crate::shard::recover::ShardPlace;
 use crate::superblock::{self, SUPERBLOCK_NAME, Superblock};
 use crate::wal::life::WalIdentity;
 use crate::wal::scan::{Scan, scan};
 
+pub use changes::{DumpedChange, DumpedControl, DumpedSettings};
 pub use dump::{Dumped, dump, dump_file};
 pub use repair::{Lost, RepairReport, Repaired, repair, repair_on};
 pub use verify::{Damage, VerifyReport, verify, verify_on};
@@ -65,6 +69,9 @@ pub enum InspectError {
         /// What is wrong.
         reason: String,
     },
+    /// A manifest is damaged: nothing else names the partitions.
+    #[error("{0}; nothing else names the partitions: restore it from a copy")]
+    Manifest(ManifestError),
     /// Something in the way of a repair.
     #[error("{0}")]
     Repair(String),
@@ -84,8 +91,18 @@ pub struct Progress {
 /// The last writes of a process that was killed may still be on their way.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A directory, locked, with a blocking backend on it.
-fn open(data_dir: &Path) -> Result<(DirLock, Reactor<BlockingBackend>), InspectError> {
+/// What a directory is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Look,
+    Change,
+}
+
+/// A directory, locked if that can be, with a blocking backend on it.
+fn open(
+    data_dir: &Path,
+    access: Access,
+) -> Result<(Option<DirLock>, Reactor<BlockingBackend>), InspectError> {
     let io = |source| InspectError::Io { path: data_dir.to_owned(), source };
     let found = SUPERBLOCK_NAME;
     if !data_dir.join(found).exists() {
@@ -94,9 +111,17 @@ fn open(data_dir: &Path) -> Result<(DirLock, Reactor<BlockingBackend>), InspectE
             reason: "there is none, so this is no data directory".into(),
         });
     }
-    let lock = DirLock::acquire(data_dir, LOCK_PATIENCE)?;
+    let lock = match DirLock::acquire(data_dir, LOCK_PATIENCE) {
+        Ok(lock) => Some(lock),
+        Err(LockError::Io { source, .. }) if access == Access::Look && is_read_only(&source) => None,
+        Err(error) => return Err(error.into()),
+    };
     let backend = BlockingBackend::open(data_dir, CommitStrategy::Dsync).map_err(io)?;
     Ok((lock, Reactor::new(backend)))
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
 }
 
 async fn read_superblock<B: Backend>(reactor: &Reactor<B>) -> Result<Superblock, InspectError> {

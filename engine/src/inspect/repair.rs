@@ -17,7 +17,7 @@ use crate::inspect::patch::Patch;
 use crate::inspect::remains::{Remains, read_readable};
 use crate::inspect::salvage::{Pool, Saved};
 use crate::inspect::segments::{examine, salvage};
-use crate::inspect::{InspectError, open, read_superblock, read_wal, wal_identity};
+use crate::inspect::{Access, InspectError, open, read_superblock, read_wal, wal_identity};
 use crate::manifest::{Change, Edit, Loaded, SegmentKind, load};
 use crate::segment::Run;
 use crate::shard::core::file_path;
@@ -80,10 +80,10 @@ impl RepairReport {
 /// Plans a repair of the data directory at `data_dir`, and carries it out if `apply` says so.
 ///
 /// # Errors
-/// [`InspectError`]; [`InspectError::Repair`] for damage that only a copy can help against: a
-/// superblock or a manifest.
+/// [`InspectError`]; [`InspectError::Superblock`] and [`InspectError::Manifest`] for damage that only
+/// a copy can help against.
 pub fn repair(data_dir: &Path, apply: bool) -> Result<RepairReport, InspectError> {
-    let (_lock, reactor) = open(data_dir)?;
+    let (_lock, reactor) = open(data_dir, if apply { Access::Change } else { Access::Look })?;
     reactor.block_on(repair_on(&reactor, apply))
 }
 
@@ -99,11 +99,7 @@ pub async fn repair_on<B: Backend>(reactor: &Reactor<B>, apply: bool) -> Result<
         let place = ShardPlace::new(ShardId(shard), superblock);
         let mode = if apply { OpenMode::ReadWrite } else { OpenMode::Read };
         let loaded = load(reactor, &place.dir, place.shard, superblock.directory, mode).await;
-        let loaded = loaded.map_err(|error| {
-            InspectError::Repair(format!(
-                "{error}; nothing else names the partitions: restore it from a copy"
-            ))
-        })?;
+        let loaded = loaded.map_err(InspectError::Manifest)?;
         works.push(Work::find(reactor, place, loaded).await?);
     }
     // Another shard must not drop its part of a joint append because this one's can't be read.

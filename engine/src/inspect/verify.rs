@@ -11,7 +11,7 @@ use crate::ids::{FileNumber, ShardId};
 use crate::inspect::catalog::plan_catalog;
 use crate::inspect::remains::Remains;
 use crate::inspect::segments::examine;
-use crate::inspect::{InspectError, Progress, open, read_superblock, read_wal, wal_identity};
+use crate::inspect::{Access, InspectError, Progress, open, read_superblock, read_wal, wal_identity};
 use crate::manifest::{Change, Loaded, Manifest, ManifestError, SegmentMeta, load, manifest_name};
 use crate::record::BatchKind;
 use crate::segment::{Run, read_trailer};
@@ -71,7 +71,7 @@ impl VerifyReport {
 /// # Errors
 /// [`InspectError`] if it can't be looked at; damage is in the report.
 pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(&Progress)) -> Result<VerifyReport, InspectError> {
-    let (_lock, reactor) = open(data_dir)?;
+    let (_lock, reactor) = open(data_dir, Access::Look)?;
     reactor.block_on(verify_on(&reactor, progress))
 }
 
