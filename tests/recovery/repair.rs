@@ -356,3 +356,23 @@ fn offsets_that_an_opaque_batch_took_are_not_given_out_again() {
     let appended = shard.log().partition("b").unwrap().append(Batch::One("after".into()));
     assert!(shard.block_on(appended).unwrap().base_offset.0 >= end);
 }
+
+/// What an earlier repair left empty is not lost once more.
+#[test]
+fn a_second_repair_counts_only_new_losses() {
+    let image = image(&["a", "b", "a", "b", "a", "a", "a"]);
+    let (path, at) = groups(&image);
+    zero(&image.disk, &path, at[4], at[7]);
+    let first = report(&image.disk, true);
+    let next = first.lost.iter().find_map(|lost| lost.next_offset).unwrap();
+    drop(open(&image.disk, &image.config).unwrap());
+    image.disk.kill();
+    let (segment, _) = image.segments().pop().unwrap();
+    image.disk.flip_bit(&segment, 80 * 8); // in the first batch, which is of `a`
+    let second = report(&image.disk, true);
+    let lost: Vec<_> = second.lost.iter().map(|lost| (&*lost.name, lost.from.0, lost.end)).collect();
+    assert_eq!(lost, [("a", 0, Some(thalweg::Offset(3)))], "{second:?}");
+    let mut shard = open(&image.disk, &image.config).unwrap();
+    let appended = shard.log().partition("b").unwrap().append(Batch::One("after".into()));
+    assert_eq!(shard.block_on(appended).unwrap().base_offset, next);
+}

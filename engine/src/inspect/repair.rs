@@ -16,7 +16,7 @@ use crate::inspect::ledger::Ledger;
 use crate::inspect::patch::Patch;
 use crate::inspect::remains::{Remains, read_readable};
 use crate::inspect::salvage::{Pool, Saved};
-use crate::inspect::segments::{examine, salvage};
+use crate::inspect::segments::{Range, examine, salvage};
 use crate::inspect::{Access, InspectError, open, read_superblock, read_wal, wal_identity};
 use crate::manifest::{Change, Edit, Loaded, SegmentKind, load};
 use crate::segment::Run;
@@ -130,6 +130,8 @@ pub(super) struct Work<'a, B: Backend> {
     joint: u64,
     /// Runs of damaged segments whose footers are whole: what they covered.
     covered: Vec<Run>,
+    /// What of them is no loss, though no batch has it.
+    accounted: Vec<Range>,
     /// Runs of the other segments.
     runs: BTreeMap<PartitionId, Vec<Run>>,
     /// Bytes missing from damaged segments, and whose they were if that is known.
@@ -165,6 +167,7 @@ impl<'a, B: Backend> Work<'a, B> {
             last_group: GroupNumber(0),
             joint: 0,
             covered: Vec::new(),
+            accounted: Vec::new(),
             runs: BTreeMap::new(),
             missing: Vec::new(),
             pool: Pool::default(),
@@ -205,11 +208,12 @@ impl<'a, B: Backend> Work<'a, B> {
                     let (bytes, _) = read_readable(self.reactor, file, len).await;
                     let _ = self.reactor.run(Op::Close { file }).await;
                     let mut found = Pool::default();
-                    let missing = salvage(&mut found, bytes, &examined, &meta);
+                    let salvaged = salvage(&mut found, bytes, &examined, &meta);
+                    self.accounted.extend(salvaged.accounted);
                     // As many partitions as there were runs: then it is these.
                     let owners = found.partitions();
                     let all = owners.len() == meta.runs as usize && meta.kind != SegmentKind::Promoted;
-                    self.missing.push((missing, all.then_some(owners)));
+                    self.missing.push((salvaged.missing, all.then_some(owners)));
                     self.pool.absorb(found);
                     self.covered.extend(examined.footer.iter().flat_map(|footer| &footer.runs));
                     examined.flaws.first().map_or_else(String::new, ToString::to_string)
@@ -267,7 +271,7 @@ impl<'a, B: Backend> Work<'a, B> {
             let examined = examine(self.reactor, &self.place, None, file, len).await;
             if let Some(footer) = &examined.footer {
                 let (bytes, _) = read_readable(self.reactor, file, len).await;
-                self.pool.search_entries(bytes, footer);
+                self.accounted.extend(self.pool.search_entries(bytes, footer));
                 self.covered.extend(&footer.runs);
             }
             let _ = self.reactor.run(Op::Close { file }).await;
@@ -292,6 +296,8 @@ impl<'a, B: Backend> Work<'a, B> {
         if after.apply(&edit).is_err() {
             self.catalog.clear(); // changes that do not fit were never durable
         }
+        let mut accounted: BTreeMap<PartitionId, Vec<&Range>> = BTreeMap::new();
+        self.accounted.iter().for_each(|range| accounted.entry(range.0).or_default().push(range));
         let ledger = self.ledger();
         report.missing_bytes += ledger.missing();
         for (id, meta) in &after.partitions {
@@ -310,6 +316,9 @@ impl<'a, B: Backend> Work<'a, B> {
                     self.patches.push(Patch { partition: *id, base: next, end: base, batches });
                 }
                 next = next.max(run_end);
+            }
+            for range in accounted.get(id).into_iter().flatten() {
+                lost = without(lost, range);
             }
             let (partition, name) = (*id, meta.name.to_string());
             report.lost.extend(lost.into_iter().map(|(from, end)| {
@@ -358,4 +367,11 @@ fn lost_between(batches: &[Saved], from: Offset, end: Offset, lost: &mut Vec<(Of
         }
         next = next.max(batch_end);
     }
+}
+
+/// What is left of `lost` without `range`.
+fn without(lost: Vec<(Offset, Offset)>, range: &Range) -> Vec<(Offset, Offset)> {
+    let (_, start, stop) = *range;
+    let rest = lost.into_iter().flat_map(|(from, end)| [(from, end.min(start)), (from.max(stop), end)]);
+    rest.filter(|(from, end)| from < end).collect()
 }

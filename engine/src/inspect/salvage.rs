@@ -7,7 +7,7 @@ use thalweg_io::BLOCK;
 
 use crate::ids::{Offset, PartitionId};
 use crate::inspect::remains::Remains;
-use crate::inspect::segments::{entries, walk_entry};
+use crate::inspect::segments::{Range, entries, walk_entry};
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, check_batch};
 use crate::segment::Footer;
 use crate::wal::group::{GroupHeader, check_batches};
@@ -98,17 +98,25 @@ impl Pool {
         }
     }
 
-    /// Everything whole that the index of a segment leads to.
-    pub(super) fn search_entries(&mut self, bytes: Vec<u8>, footer: &Footer) {
+    /// Everything whole that the index of a segment leads to. Returns what its runs cover without what
+    /// damaged entries hold.
+    pub(super) fn search_entries(&mut self, bytes: Vec<u8>, footer: &Footer) -> Vec<Range> {
         let bytes: Rc<[u8]> = bytes.into();
+        let mut accounted = Vec::new();
         for run in &footer.runs {
+            let mut next = run.base_offset;
             for entry in entries(footer, run) {
                 let start = usize::try_from(entry.position).unwrap_or(usize::MAX).min(bytes.len());
                 let end = start.saturating_add(entry.bytes as usize).min(bytes.len());
                 let mut whole = |at: usize, header: &BatchHeader| self.add(*header, &bytes, start + at);
-                walk_entry(&bytes[start..end], run, entry, &mut whole);
+                if !walk_entry(&bytes[start..end], run, entry, &mut whole).is_empty() {
+                    accounted.push((run.partition, next, entry.base_offset));
+                    next = entry.end_offset;
+                }
             }
+            accounted.push((run.partition, next, run.end_offset));
         }
+        accounted
     }
 
     /// Looks for batches anywhere in the bytes of a segment; returns the bytes they take.

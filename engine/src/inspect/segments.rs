@@ -1,10 +1,11 @@
 //! Reading a segment past its first damage.
 
-use thalweg_io::{Backend, FileId, Reactor};
+use thalweg_io::{BLOCK, Backend, FileId, Reactor};
 
 use crate::governor::Governor;
+use crate::ids::{Offset, PartitionId};
 use crate::inspect::salvage::Pool;
-use crate::manifest::SegmentMeta;
+use crate::manifest::{SegmentKind, SegmentMeta};
 use crate::record::{BatchHeader, check_batch};
 use crate::segment::{Footer, IndexEntry, ReadError, Run, SegmentReader, Trailer, Window, read_trailer};
 use crate::shard::recover::ShardPlace;
@@ -127,20 +128,31 @@ pub(super) fn walk_entry(
     flaws
 }
 
-/// Puts what can be read of a damaged segment into the pool. Returns how many bytes of batches that
-/// were in it are missing without a trace: with an index it tells what they were.
-pub(super) fn salvage(pool: &mut Pool, bytes: Vec<u8>, examined: &Examined, meta: &SegmentMeta) -> u64 {
+/// Offsets of a partition, from the first up to the second.
+pub(super) type Range = (PartitionId, Offset, Offset);
+
+/// What a damaged segment left.
+#[derive(Default)]
+pub(super) struct Salvaged {
+    /// Bytes of batches that are missing without a trace: with an index it tells what they were.
+    pub missing: u64,
+    /// With an index: all that its runs cover but what damaged entries held. It was never in the
+    /// segment, as compaction and earlier repairs leave it, or is still there.
+    pub accounted: Vec<Range>,
+}
+
+/// Puts what can be read of a damaged segment into the pool.
+pub(super) fn salvage(pool: &mut Pool, bytes: Vec<u8>, examined: &Examined, meta: &SegmentMeta) -> Salvaged {
     if let Some(footer) = &examined.footer {
-        pool.search_entries(bytes, footer);
-        return 0;
+        return Salvaged { missing: 0, accounted: pool.search_entries(bytes, footer) };
     }
-    let found = match meta.kind {
-        crate::manifest::SegmentKind::Promoted => {
+    let missing = match meta.kind {
+        SegmentKind::Promoted => {
             let end = examined.trailer.map_or(meta.file_bytes, |trailer| trailer.footer_position);
-            let room = end.saturating_sub(thalweg_io::BLOCK as u64);
-            return room.saturating_sub(pool.search_promoted(bytes)).min(meta.batch_bytes);
+            let room = end.saturating_sub(BLOCK as u64);
+            room.saturating_sub(pool.search_promoted(bytes)).min(meta.batch_bytes)
         }
-        _ => pool.search_segment(bytes),
+        _ => meta.batch_bytes.saturating_sub(pool.search_segment(bytes)),
     };
-    meta.batch_bytes.saturating_sub(found)
+    Salvaged { missing, accounted: Vec::new() }
 }
