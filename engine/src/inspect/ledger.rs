@@ -33,8 +33,8 @@ pub(super) struct Ledger {
     ends: BTreeMap<PartitionId, End>,
     /// Bytes of batches that are missing so far, of whichever partition.
     missing: u64,
-    /// The same, with those of which it is known whose they were.
-    missing_in_all: u64,
+    /// The same, with those that only some partitions can have had.
+    missing_at_all: u64,
 }
 
 impl Ledger {
@@ -46,7 +46,7 @@ impl Ledger {
 
     /// Bytes of batches are missing: of `owners` only, if that is known.
     pub(super) fn miss(&mut self, bytes: u64, owners: Option<&BTreeSet<PartitionId>>) {
-        self.missing_in_all = self.missing_in_all.saturating_add(bytes);
+        self.missing_at_all = self.missing_at_all.saturating_add(bytes);
         match owners {
             None => self.missing = self.missing.saturating_add(bytes),
             Some(owners) => owners.iter().for_each(|owner| {
@@ -129,8 +129,8 @@ impl Ledger {
     }
 
     /// Bytes of batches that are missing, of which nothing says whose they were.
-    pub(super) fn missing(&self) -> u64 {
-        self.missing_in_all
+    pub(super) fn missing_bytes(&self) -> u64 {
+        self.missing_at_all
     }
 }
 

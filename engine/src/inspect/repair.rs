@@ -299,7 +299,7 @@ impl<'a, B: Backend> Work<'a, B> {
         let mut accounted: BTreeMap<PartitionId, Vec<&Range>> = BTreeMap::new();
         self.accounted.iter().for_each(|range| accounted.entry(range.0).or_default().push(range));
         let ledger = self.ledger();
-        report.missing_bytes += ledger.missing();
+        report.missing_bytes += ledger.missing_bytes();
         for (id, meta) in &after.partitions {
             let mut runs = self.runs.get(id).cloned().unwrap_or_default();
             runs.sort_unstable_by_key(|run| run.base_offset);

@@ -159,13 +159,12 @@ impl<B: Backend> Verifier<'_, B> {
             self.report.partitions += loaded.manifest.partitions.len() as u64;
             return;
         };
-        let checked = (self.report.damage.len() == before)
-            .then(|| check_files(&place, &loaded, &scan, &footers))
-            .unwrap_or_else(|| Ok(partitions(&loaded.manifest, place.shard, superblock.shards, &controls)));
+        let there = partitions(&loaded.manifest, place.shard, superblock.shards, &controls);
+        let whole = self.report.damage.len() == before;
+        let checked = if whole { check_files(&place, &loaded, &scan, &footers) } else { Ok(there) };
         match checked {
             Ok(partitions) => self.report.partitions += partitions,
             Err(error) => {
-                let there = partitions(&loaded.manifest, place.shard, superblock.shards, &controls);
                 self.report.partitions += there;
                 match error {
                     RecoverError::Damaged { path, position, reason } => self.damaged(path, position, reason),
