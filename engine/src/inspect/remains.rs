@@ -301,7 +301,8 @@ impl<'a> Walk<'a> {
         let unknown: Vec<_> = gone.iter().copied().chain(spare.map(|file| file.number)).collect();
         // Files whose lives are missing beside a hole are that hole.
         for file in unknown.into_iter().skip(self.absent) {
-            let reason = "may have held the last groups, and can't be read".to_owned();
+            let state = if gone.contains(&file) { "is not there" } else { "can't be read" };
+            let reason = format!("the file {state}, and may have held the last groups");
             let bytes = self.identity.file_bytes.saturating_sub(BLOCK as u64);
             self.remains.pieces.push(Piece::Hole(Hole { file, position: 0, bytes, reason }));
         }

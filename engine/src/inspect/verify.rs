@@ -242,9 +242,6 @@ impl<B: Backend> Verifier<'_, B> {
                 return None;
             }
         };
-        for file in &gone {
-            self.damaged(file_path(&place.dir, *file), 0, "the file is not there, and is part of the WAL");
-        }
         self.read(place.dir.join("WAL"), scan.bytes);
         let (path, position) = (file_path(&place.dir, scan.tail.file), scan.tail.position);
         let decision = decide(&scan.tail);
@@ -261,6 +258,12 @@ impl<B: Backend> Verifier<'_, B> {
         if refused.is_some() || !gone.is_empty() {
             let remains = Remains::read(self.reactor, &scan, &gone, &wal_identity(place, manifest)).await;
             controls = remains.controls();
+            let flaws = remains.flaws();
+            // What may have been in them is a flaw already, unless the rest shows that nothing was.
+            for file in gone.iter().filter(|file| flaws.iter().all(|flaw| flaw.file != **file)) {
+                let reason = "the file is not there, and is part of the WAL";
+                self.damaged(file_path(&place.dir, *file), 0, reason);
+            }
             self.damaged_wal(place, &remains, refused.map(|reason| (path, position, reason)));
         } else {
             self.report.groups += scan.groups.len() as u64;
