@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thalweg::inspect::{self, Dumped};
 use thalweg::superblock::SUPERBLOCK_NAME;
 
@@ -17,6 +17,7 @@ use crate::errors::WithHint;
 use crate::open;
 use crate::output::Out;
 use crate::times::rfc3339;
+use crate::verify::{explain, look};
 
 /// Arguments of `thalweg dump`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +41,7 @@ pub(crate) fn run(global: &Global, args: &DumpArgs) -> anyhow::Result<ExitCode> 
         Some(path) => find(path)?,
         None => What { data_dir: open::existing_dir(global)?, files: None },
     };
+    let _lock = look(&what.data_dir)?;
     let mut printer = Printer { out: Out::new()?, json: global.json, file: PathBuf::new(), pieces: 0 };
     let mut failed: io::Result<()> = Ok(());
     let mut visit = |path: &Path, piece: &Dumped| {
@@ -51,10 +53,10 @@ pub(crate) fn run(global: &Global, args: &DumpArgs) -> anyhow::Result<ExitCode> 
         }
     };
     match &what.files {
-        None => inspect::dump(&what.data_dir, args.records, &mut visit)?,
+        None => inspect::dump(&what.data_dir, args.records, &mut visit).map_err(explain)?,
         Some(files) => {
             for file in files {
-                inspect::dump_file(&what.data_dir, file, args.records, &mut visit)?;
+                inspect::dump_file(&what.data_dir, file, args.records, &mut visit).map_err(explain)?;
             }
         }
     }
@@ -145,32 +147,46 @@ fn text(piece: &Dumped) -> io::Result<String> {
     let indent = "  ".repeat(depth);
     let mut line = indent.clone();
     let mut below = String::new();
-    if let Value::Object(fields) = serde_json::to_value(piece)? {
-        for (name, value) in fields {
-            match value {
-                Value::Array(items) => {
-                    items.iter().for_each(|item| below += &format!("{indent}  {}\n", plain("", item)));
-                }
-                value if name == "kind" => line += &plain("", &value),
-                value => line += &format!(" {name}={}", plain(&name, &value)),
+    if let Value::Object(mut fields) = serde_json::to_value(piece)? {
+        let kind = fields.shift_remove("kind").unwrap_or_default();
+        let pieces = |value: &Value| value.as_array().is_some_and(|items| items.iter().all(Value::is_object));
+        for (name, items) in fields.iter().filter(|(_, value)| pieces(value)) {
+            for item in items.as_array().into_iter().flatten() {
+                below += &format!("{indent}  {}\n", plain(name, item));
             }
         }
+        fields.retain(|_, value| !pieces(value));
+        line += &format!("{} {}", plain("kind", &kind), named(&fields));
     }
     Ok(format!("{line}\n{below}"))
 }
 
+/// Fields as `name=value`; which change it is comes first, without a name.
+fn named(fields: &Map<String, Value>) -> String {
+    let each = fields.iter().map(|(name, value)| match (name.as_str(), value) {
+        ("change", value) => plain(name, value),
+        (name, Value::Object(fields)) => format!("{name}=({})", named(fields)),
+        (name, value) => format!("{name}={}", plain(name, value)),
+    });
+    each.collect::<Vec<_>>().join(" ")
+}
+
 fn plain(name: &str, value: &Value) -> String {
-    let time = value.as_i64().filter(|_| name.ends_with("_ms")).and_then(rfc3339);
-    match (time, value) {
+    // Times, not ages.
+    let time = value.as_i64().filter(|_| name.ends_with("_ms") && !name.contains("age"));
+    match (time.and_then(rfc3339), value) {
         (Some(time), _) => time,
         (None, Value::String(text)) => text.clone(),
         (None, Value::Null) => "none".to_owned(),
+        (None, Value::Object(fields)) => named(fields),
         (None, other) => other.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use thalweg::inspect::{DumpedChange, DumpedControl, DumpedSettings};
+
     use super::*;
 
     #[test]
@@ -179,7 +195,15 @@ mod tests {
         let want =
             "        record offset=7 timestamp_ms=1970-01-01T00:00:00.000Z key_bytes=none value_bytes=3\n";
         assert_eq!(text(&piece).unwrap(), want);
-        let piece = Dumped::Edit { position: 0, revision: 2, snapshot: false, changes: vec!["A".into()] };
-        assert_eq!(text(&piece).unwrap(), "  edit position=0 revision=2 snapshot=false\n    A\n");
+        let change = DumpedChange::Floor { sequence: 3, group: 4 };
+        let piece = Dumped::Edit { position: 0, revision: 2, snapshot: false, changes: vec![change] };
+        let want = "  edit position=0 revision=2 snapshot=false\n    floor sequence=3 group=4\n";
+        assert_eq!(text(&piece).unwrap(), want);
+        let settings =
+            DumpedSettings { compact: true, bytes_max: None, age_max_ms: None, tombstone_age_ms: 5 };
+        let change = DumpedControl::Configure { partition: 1, settings };
+        let want = "      control position=8 configure partition=1 \
+                    settings=(compact=true bytes_max=none age_max_ms=none tombstone_age_ms=5)\n";
+        assert_eq!(text(&Dumped::Control { position: 8, change }).unwrap(), want);
     }
 }

@@ -6,6 +6,7 @@
 mod crash;
 mod damage;
 mod real;
+mod repair;
 mod seeds;
 mod torn;
 mod world;

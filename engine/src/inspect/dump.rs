@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use thalweg_io::{AlignedBuf, BLOCK, Backend, Op, OpenMode, Reactor};
 
-use crate::inspect::{InspectError, open};
+use crate::inspect::changes::{DumpedChange, DumpedControl, segment_kind};
+use crate::inspect::{Access, InspectError, open};
 use crate::manifest::decode_edit;
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, RecordRefs, check_batch};
 use crate::segment::{TRAILER_BYTES, Trailer, decode_footer};
@@ -48,7 +49,11 @@ pub enum Dumped {
     /// A record, when asked for.
     Record { offset: u64, timestamp_ms: i64, key_bytes: Option<usize>, value_bytes: Option<usize> },
     /// A change of the catalog.
-    Control { position: u64, change: String },
+    Control {
+        position: u64,
+        #[serde(flatten)]
+        change: DumpedControl,
+    },
     /// A segment's trailer.
     Segment { file: u64, segment_kind: String, runs: u32, entries: u32, batch_bytes: u64, created_ms: i64 },
     /// A run of a segment.
@@ -64,7 +69,7 @@ pub enum Dumped {
     /// An index entry of a segment.
     Entry { partition: u32, base_offset: u64, end_offset: u64, position: u64, bytes: u32, batches: u32 },
     /// An edit of the manifest.
-    Edit { position: u64, revision: u64, snapshot: bool, changes: Vec<String> },
+    Edit { position: u64, revision: u64, snapshot: bool, changes: Vec<DumpedChange> },
     /// Something that can't be read as what it should be.
     Damage { position: u64, reason: String },
 }
@@ -79,7 +84,7 @@ pub fn dump(
     records: bool,
     visit: &mut dyn FnMut(&Path, &Dumped),
 ) -> Result<(), InspectError> {
-    let (_lock, reactor) = open(data_dir)?;
+    let (_lock, reactor) = open(data_dir, Access::Look)?;
     reactor.block_on(async {
         let mut paths = vec![PathBuf::from(SUPERBLOCK_NAME)];
         for dir in list(&reactor, Path::new("")).await?.into_iter().filter(|entry| entry.is_dir) {
@@ -104,7 +109,7 @@ pub fn dump_file(
     records: bool,
     visit: &mut dyn FnMut(&Path, &Dumped),
 ) -> Result<(), InspectError> {
-    let (_lock, reactor) = open(data_dir)?;
+    let (_lock, reactor) = open(data_dir, Access::Look)?;
     reactor.block_on(dump_path(&reactor, path, records, visit))
 }
 
@@ -185,7 +190,7 @@ impl Pieces<'_> {
         while at < bytes.len() && bytes[at..].iter().any(|byte| *byte != 0) {
             match decode_edit(&bytes[at..]) {
                 Ok((frame, edit)) => {
-                    let changes = edit.changes.iter().map(|change| format!("{change:?}")).collect();
+                    let changes = edit.changes.iter().map(DumpedChange::from).collect();
                     let (revision, snapshot) = (edit.revision, edit.snapshot);
                     self.piece(Dumped::Edit { position: at as u64, revision, snapshot, changes });
                     at += (frame.len as usize).next_multiple_of(BLOCK);
@@ -206,7 +211,7 @@ impl Pieces<'_> {
     fn segment(&mut self, bytes: &[u8], trailer: &Trailer) {
         self.piece(Dumped::Segment {
             file: trailer.file.0,
-            segment_kind: format!("{:?}", trailer.kind).to_lowercase(),
+            segment_kind: segment_kind(trailer.kind).to_owned(),
             runs: trailer.run_count,
             entries: trailer.entry_count,
             batch_bytes: trailer.batch_bytes,
@@ -301,7 +306,10 @@ impl Pieces<'_> {
         if header.kind == BatchKind::Control {
             match Control::decode(header, bytes) {
                 Ok(control) => {
-                    self.piece(Dumped::Control { position: position_u64, change: format!("{control:?}") });
+                    self.piece(Dumped::Control {
+                        position: position_u64,
+                        change: DumpedControl::from(&control),
+                    });
                 }
                 Err(error) => self.damage(position, &error),
             }

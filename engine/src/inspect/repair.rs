@@ -1,26 +1,34 @@
 //! Making a damaged data directory open again: what can be read is kept, at its offset; what can't
 //! is listed, and its offsets stay empty for ever. Files that are replaced go to quarantine.
+//!
+//! An offset that may have been acknowledged is not given out again. Where nothing tells how far a
+//! partition had come, its next offset moves past all that the missing bytes can have held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use thalweg_io::{AlignedBuf, BLOCK, Backend, Op, OpenMode, Reactor};
+use thalweg_io::{Backend, Op, OpenMode, Reactor};
 
-use crate::governor::Governor;
-use crate::ids::{FileNumber, GroupNumber, Offset, PartitionId, ShardId, WalSequence};
+use crate::ids::{FileNumber, GroupNumber, Offset, PartitionId, ShardId};
+use crate::inspect::catalog::{joints, plan_catalog};
+use crate::inspect::ledger::Ledger;
+use crate::inspect::patch::Patch;
+use crate::inspect::remains::{Remains, read_readable};
 use crate::inspect::salvage::{Pool, Saved};
-use crate::inspect::{InspectError, open, read_superblock};
-use crate::manifest::{Change, Loaded, ManifestFile, SegmentKind, load};
-use crate::segment::{Run, SegmentIdentity, SegmentWriter, check_segment, read_trailer};
-use crate::shard::core::{file_name, file_path};
-use crate::shard::quarantine::Quarantine;
+use crate::inspect::segments::{Range, examine, salvage};
+use crate::inspect::{Access, InspectError, open, read_superblock, read_wal, wal_identity};
+use crate::manifest::{Change, Edit, Loaded, SegmentKind, load};
+use crate::segment::Run;
+use crate::shard::core::file_path;
 use crate::shard::recover::ShardPlace;
 use crate::shard::replay::check_revision;
-use crate::wal::control::Control;
 use crate::wal::decide::{Decision, decide};
-use crate::wal::life::{Life, WalIdentity, strays};
-use crate::wal::scan::{Scan, scan};
+use crate::wal::life::{WalIdentity, strays};
+use crate::wal::scan::Scan;
+
+/// Offsets stay below this, so that the next one is always a number.
+const OFFSET_END: Offset = Offset(1 << 62);
 
 /// Records that can't be read any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,8 +39,12 @@ pub struct Lost {
     pub name: String,
     /// First offset lost.
     pub from: Offset,
-    /// Offset after the last one lost.
-    pub end: Offset,
+    /// Offset after the last one lost. None if nothing tells: then all there was from `from` on may
+    /// be lost, and it may be that nothing was.
+    pub end: Option<Offset>,
+    /// The offset that the next record gets, if `end` is not known. All that may have been given
+    /// out are below it, and stay empty.
+    pub next_offset: Option<Offset>,
 }
 
 /// Something that was, or would be, changed.
@@ -51,17 +63,27 @@ pub struct RepairReport {
     pub applied: bool,
     /// What is changed. Empty if nothing needs repair.
     pub repairs: Vec<Repaired>,
-    /// Records that are lost. Their offsets stay empty.
+    /// Records that are lost, or may be. Their offsets stay empty.
     pub lost: Vec<Lost>,
+    /// Bytes of the log that are missing and do not say what was in them.
+    pub missing_bytes: u64,
+}
+
+impl RepairReport {
+    /// Whether it is certain that every acknowledged record is still there.
+    #[must_use]
+    pub fn is_lossless(&self) -> bool {
+        self.lost.is_empty() && self.missing_bytes == 0
+    }
 }
 
 /// Plans a repair of the data directory at `data_dir`, and carries it out if `apply` says so.
 ///
 /// # Errors
-/// [`InspectError`]; [`InspectError::Repair`] for damage that only a copy can help against: a
-/// superblock or a manifest.
+/// [`InspectError`]; [`InspectError::Superblock`] and [`InspectError::Manifest`] for damage that only
+/// a copy can help against.
 pub fn repair(data_dir: &Path, apply: bool) -> Result<RepairReport, InspectError> {
-    let (_lock, reactor) = open(data_dir)?;
+    let (_lock, reactor) = open(data_dir, if apply { Access::Change } else { Access::Look })?;
     reactor.block_on(repair_on(&reactor, apply))
 }
 
@@ -72,51 +94,53 @@ pub fn repair(data_dir: &Path, apply: bool) -> Result<RepairReport, InspectError
 pub async fn repair_on<B: Backend>(reactor: &Reactor<B>, apply: bool) -> Result<RepairReport, InspectError> {
     let superblock = read_superblock(reactor).await?;
     let mut report = RepairReport { applied: apply, ..RepairReport::default() };
+    let mut works = Vec::new();
     for shard in 0..superblock.shards {
         let place = ShardPlace::new(ShardId(shard), superblock);
         let mode = if apply { OpenMode::ReadWrite } else { OpenMode::Read };
         let loaded = load(reactor, &place.dir, place.shard, superblock.directory, mode).await;
-        let loaded = loaded.map_err(|error| {
-            InspectError::Repair(format!(
-                "{error}; nothing else names the partitions: restore it from a copy"
-            ))
-        })?;
-        let mut work = Work::find(reactor, place, loaded).await?;
+        let loaded = loaded.map_err(InspectError::Manifest)?;
+        works.push(Work::find(reactor, place, loaded).await?);
+    }
+    // Another shard must not drop its part of a joint append because this one's can't be read.
+    let joint = works.iter().map(|work| work.joint).max().unwrap_or(0);
+    for work in &mut works {
         work.plan(&mut report);
         if apply && !work.is_empty() {
-            work.apply().await?;
+            work.apply(joint).await?;
         }
         report.repairs.append(&mut work.repairs);
     }
     Ok(report)
 }
 
-/// A run to be written: a gap in a partition, and what is left of its records.
-struct Patch {
-    partition: PartitionId,
-    base: Offset,
-    end: Offset,
-    batches: Vec<Saved>,
-}
-
 /// The repair of one shard.
-struct Work<'a, B: Backend> {
-    reactor: &'a Reactor<B>,
-    place: ShardPlace,
-    loaded: Loaded,
-    scan: Scan,
-    wal_damaged: bool,
-    damaged_segments: Vec<FileNumber>,
+pub(super) struct Work<'a, B: Backend> {
+    pub reactor: &'a Reactor<B>,
+    pub place: ShardPlace,
+    pub loaded: Loaded,
+    pub scan: Scan,
+    pub wal_damaged: bool,
+    pub damaged_segments: Vec<FileNumber>,
+    /// Above every file that is there.
+    pub next_file: FileNumber,
+    /// The last group that can be read.
+    pub last_group: GroupNumber,
+    /// The largest joint append in the WAL.
+    joint: u64,
     /// Runs of damaged segments whose footers are whole: what they covered.
     covered: Vec<Run>,
+    /// What of them is no loss, though no batch has it.
+    accounted: Vec<Range>,
     /// Runs of the other segments.
     runs: BTreeMap<PartitionId, Vec<Run>>,
+    /// Bytes missing from damaged segments, and whose they were if that is known.
+    missing: Vec<(u64, Option<BTreeSet<PartitionId>>)>,
     pool: Pool,
-    /// Changes of the catalog in a damaged WAL, in order.
-    controls: Vec<(u64, Control)>,
+    remains: Remains,
     repairs: Vec<Repaired>,
-    patches: Vec<Patch>,
-    catalog: Vec<Change>,
+    pub patches: Vec<Patch>,
+    pub catalog: Vec<Change>,
 }
 
 impl<'a, B: Backend> Work<'a, B> {
@@ -127,25 +151,11 @@ impl<'a, B: Backend> Work<'a, B> {
     ) -> Result<Work<'a, B>, InspectError> {
         let io = |source| InspectError::Io { path: place.dir.clone(), source };
         let manifest = &loaded.manifest;
-        let identity = WalIdentity {
-            shard: place.shard,
-            directory: place.superblock.directory,
-            file_bytes: place.superblock.wal_file_bytes,
-            floor: manifest.floor,
-            floor_group: manifest.floor_group,
-        };
-        // A WAL file that is gone can't be searched; the others still can.
-        let names = reactor.list(&place.dir).await.map_err(io)?;
-        let there = |number: &FileNumber| {
-            let path = file_path(&place.dir, *number);
-            names.iter().any(|entry| Some(entry.name.as_ref()) == path.file_name())
-        };
-        let gone: Vec<_> = manifest.wal_files.iter().copied().filter(|file| !there(file)).collect();
-        let files: Vec<_> = manifest.wal_files.iter().copied().filter(there).collect();
-        let outside = manifest.durable_group();
+        let identity = wal_identity(&place, manifest);
         let strays = strays(reactor, &place.dir, |file| manifest.knows(file)).await.map_err(io)?;
-        let (files, mode) = (files.into_iter(), OpenMode::Read);
-        let scan = scan(reactor, &place.dir, files, &strays, &identity, outside, mode).await.map_err(io)?;
+        let (scan, gone) = read_wal(reactor, &place, manifest, &strays).await.map_err(io)?;
+        let files = scan.files.iter().map(|file| file.number).chain(strays.iter().copied());
+        let next_file = files.max().map_or(FileNumber(0), |last| FileNumber(last.0.saturating_add(1)));
         let mut work = Work {
             reactor,
             place,
@@ -153,61 +163,69 @@ impl<'a, B: Backend> Work<'a, B> {
             scan,
             wal_damaged: false,
             damaged_segments: Vec::new(),
+            next_file,
+            last_group: GroupNumber(0),
+            joint: 0,
             covered: Vec::new(),
+            accounted: Vec::new(),
             runs: BTreeMap::new(),
+            missing: Vec::new(),
             pool: Pool::default(),
-            controls: Vec::new(),
+            remains: Remains::default(),
             repairs: Vec::new(),
             patches: Vec::new(),
             catalog: Vec::new(),
         };
-        work.find_segments().await?;
-        work.find_wal(&gone).await?;
+        work.find_segments().await;
+        work.find_wal(&gone, &identity).await;
+        if work.wal_damaged {
+            work.find_strays(&strays).await;
+        }
         Ok(work)
     }
 
-    async fn find_segments(&mut self) -> Result<(), InspectError> {
-        let governor = Governor::new(self.reactor.clone(), u64::MAX);
-        for number in self.loaded.manifest.segments.keys().copied().collect::<Vec<_>>() {
-            let path = file_path(&self.place.dir, number);
-            let mut footer = None;
-            let found = match self.reactor.open(&path, OpenMode::Read).await {
-                Err(error) => Err(error.to_string()),
+    async fn find_segments(&mut self) {
+        for meta in self.loaded.manifest.segments.values().cloned().collect::<Vec<_>>() {
+            let path = file_path(&self.place.dir, meta.file);
+            let reason = match self.reactor.open(&path, OpenMode::Read).await {
+                Err(error) => {
+                    self.missing.push((meta.batch_bytes, None));
+                    error.to_string()
+                }
                 Ok((file, len)) => {
-                    let trailer = read_trailer(self.reactor, file, len).await;
-                    let checked = match &trailer {
-                        Ok(trailer) => check_segment(self.reactor, &governor, file, trailer).await,
-                        Err(error) => Err(error.clone()),
-                    };
-                    if let (Ok(trailer), Err(_)) = (&trailer, &checked) {
-                        let reader = crate::segment::SegmentReader::new(self.reactor, &governor, file, len);
-                        footer = reader.footer(trailer).await.ok();
+                    let examined = examine(self.reactor, &self.place, Some(&meta), file, len).await;
+                    let (flaws, footer) = (&examined.flaws, &examined.footer);
+                    if flaws.is_empty()
+                        && let Some(footer) = footer
+                    {
+                        footer
+                            .runs
+                            .iter()
+                            .for_each(|run| self.runs.entry(run.partition).or_default().push(*run));
+                        let _ = self.reactor.run(Op::Close { file }).await;
+                        continue;
                     }
-                    if checked.is_err() {
-                        self.pool.search_segment(read_readable(self.reactor, file, len).await);
-                    }
+                    let (bytes, _) = read_readable(self.reactor, file, len).await;
                     let _ = self.reactor.run(Op::Close { file }).await;
-                    checked.map_err(|error| error.to_string())
+                    let mut found = Pool::default();
+                    let salvaged = salvage(&mut found, bytes, &examined, &meta);
+                    self.accounted.extend(salvaged.accounted);
+                    // As many partitions as there were runs: then it is these.
+                    let owners = found.partitions();
+                    let all = owners.len() == meta.runs as usize && meta.kind != SegmentKind::Promoted;
+                    self.missing.push((salvaged.missing, all.then_some(owners)));
+                    self.pool.absorb(found);
+                    self.covered.extend(examined.footer.iter().flat_map(|footer| &footer.runs));
+                    examined.flaws.first().map_or_else(String::new, ToString::to_string)
                 }
             };
-            match found {
-                Ok(footer) => {
-                    for run in footer.runs {
-                        self.runs.entry(run.partition).or_default().push(run);
-                    }
-                }
-                Err(reason) => {
-                    let what = format!("{reason}: replaced by a segment of what can be read");
-                    self.repairs.push(Repaired { path, what });
-                    self.damaged_segments.push(number);
-                    self.covered.extend(footer.into_iter().flat_map(|footer| footer.runs));
-                }
-            }
+            let what = format!("{reason}: replaced by a segment of what can be read");
+            self.repairs.push(Repaired { path, what });
+            self.damaged_segments.push(meta.file);
         }
-        Ok(())
     }
 
-    async fn find_wal(&mut self, gone: &[FileNumber]) -> Result<(), InspectError> {
+    async fn find_wal(&mut self, gone: &[FileNumber], identity: &WalIdentity) {
         for number in gone {
             let path = file_path(&self.place.dir, *number);
             self.repairs.push(Repaired { path, what: "missing: taken out of the WAL ring".into() });
@@ -217,26 +235,47 @@ impl<'a, B: Backend> Work<'a, B> {
             Decision::End | Decision::Cut { .. } => None,
         };
         let behind = check_revision(&self.place, &self.loaded, &self.scan).err();
-        let refused = refused.or_else(|| behind.map(|error| error.to_string()));
-        self.wal_damaged = refused.is_some() || !gone.is_empty() || !self.damaged_segments.is_empty();
-        if let Some(reason) = refused {
+        let behind = behind.map(|error| error.to_string());
+        let torn = refused.is_some() || !gone.is_empty();
+        self.wal_damaged = torn || behind.is_some() || !self.damaged_segments.is_empty();
+        if let Some(reason) = refused.or(behind) {
             let path = file_path(&self.place.dir, self.scan.tail.file);
             let what = format!("byte {}: {reason}; what can be read is sealed", self.scan.tail.position);
             self.repairs.push(Repaired { path, what });
         }
-        if self.wal_damaged {
-            // Everything whole in the WAL goes to a segment, before and behind the damage.
-            for file in &self.scan.files {
-                let (Life::Live(header) | Life::Headless(header)) = &file.life else { continue };
-                let bytes = read_readable(self.reactor, file.id, file.len).await;
-                self.controls.extend(self.pool.search_wal(bytes, header.salt));
-            }
-            self.controls.sort_by_key(|(group, _)| *group);
+        if torn {
+            self.remains = Remains::read(self.reactor, &self.scan, gone, identity).await;
+        } else if self.wal_damaged {
+            self.remains = Remains::read_clean(self.reactor, &self.scan, identity).await;
         }
+        for flaw in self.remains.flaws() {
+            let path = file_path(&self.place.dir, flaw.file);
+            let what = format!("byte {}: {}", flaw.position, flaw.reason);
+            self.repairs.push(Repaired { path, what });
+        }
+        // Everything whole in the WAL goes to a segment, before and behind the damage.
+        self.pool.add_wal(&self.remains);
+        let scanned = self.scan.groups.iter().flat_map(|group| &group.controls);
+        self.joint = joints(scanned).max(joints(&self.remains.controls()));
+        self.last_group = self.remains.groups().map(|group| group.header.number).max().unwrap_or_default();
         for file in &self.scan.files {
             let _ = self.reactor.run(Op::Close { file: file.id }).await;
         }
-        Ok(())
+    }
+
+    /// Segments that a manifest which lost an edit does not know.
+    async fn find_strays(&mut self, strays: &[FileNumber]) {
+        for number in strays {
+            let path = file_path(&self.place.dir, *number);
+            let Ok((file, len)) = self.reactor.open(&path, OpenMode::Read).await else { continue };
+            let examined = examine(self.reactor, &self.place, None, file, len).await;
+            if let Some(footer) = &examined.footer {
+                let (bytes, _) = read_readable(self.reactor, file, len).await;
+                self.accounted.extend(self.pool.search_entries(bytes, footer));
+                self.covered.extend(&footer.runs);
+            }
+            let _ = self.reactor.run(Op::Close { file }).await;
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -248,208 +287,91 @@ impl<'a, B: Backend> Work<'a, B> {
         if self.is_empty() {
             return;
         }
-        self.plan_catalog();
-        let mut after = self.loaded.manifest.clone();
-        let edit = crate::manifest::Edit {
-            revision: after.revision + 1,
-            snapshot: false,
-            changes: self.catalog.clone(),
-        };
+        let (shard, shards) = (self.place.shard, self.place.superblock.shards);
+        let manifest = &self.loaded.manifest;
+        self.catalog =
+            plan_catalog(manifest, shard, shards, &self.remains.controls(), &self.pool.partitions());
+        let mut after = manifest.clone();
+        let edit = Edit { revision: after.revision + 1, snapshot: false, changes: self.catalog.clone() };
         if after.apply(&edit).is_err() {
             self.catalog.clear(); // changes that do not fit were never durable
         }
-        let ends = self.pool.ends();
+        let mut accounted: BTreeMap<PartitionId, Vec<&Range>> = BTreeMap::new();
+        self.accounted.iter().for_each(|range| accounted.entry(range.0).or_default().push(range));
+        let ledger = self.ledger();
+        report.missing_bytes += ledger.missing_bytes();
         for (id, meta) in &after.partitions {
             let mut runs = self.runs.get(id).cloned().unwrap_or_default();
             runs.sort_unstable_by_key(|run| run.base_offset);
-            let covered = self.covered.iter().filter(|run| run.partition == *id).map(|run| run.end_offset);
-            let end = runs.last().map(|run| run.end_offset).into_iter().chain(ends.get(id).copied());
-            let end = end.chain(covered).max().unwrap_or(meta.log_start);
+            let (end, more) = ledger.end(*id);
+            let end = end.max(meta.log_start);
+            let mut lost = Vec::new();
             let mut next = meta.log_start;
             let stops = runs.iter().map(|run| (run.base_offset, run.end_offset)).chain([(end, end)]);
+            let before = self.patches.len();
             for (base, run_end) in stops {
                 if base > next {
-                    let batches = self.pool.between(*id, next, base);
-                    lost_between(&batches, *id, &meta.name, next, base, &mut report.lost);
+                    let batches = self.pool.between(*id, next, base, meta.log_start);
+                    lost_between(&batches, next, base, &mut lost);
                     self.patches.push(Patch { partition: *id, base: next, end: base, batches });
                 }
                 next = next.max(run_end);
             }
-        }
-    }
-
-    /// Changes of the catalog that only the damaged WAL has.
-    fn plan_catalog(&mut self) {
-        let shards = u32::from(self.place.superblock.shards);
-        let mut next = self.loaded.manifest.next_partition;
-        let mut known: std::collections::BTreeSet<_> =
-            self.loaded.manifest.partitions.keys().copied().collect();
-        for (_, control) in &self.controls {
-            match control {
-                Control::Create { partition, config, name } if *partition >= next => {
-                    next = PartitionId(partition.0 + shards);
-                    known.insert(*partition);
-                    self.catalog.push(Change::NextPartition(next));
-                    self.catalog.push(Change::PartitionCreated {
-                        partition: *partition,
-                        config: *config,
-                        log_start: Offset(0),
-                        name: name.as_str().into(),
-                    });
+            for range in accounted.get(id).into_iter().flatten() {
+                lost = without(lost, range);
+            }
+            let (partition, name) = (*id, meta.name.to_string());
+            report.lost.extend(lost.into_iter().map(|(from, end)| {
+                let (name, end) = (name.clone(), Some(end));
+                Lost { partition, name, from, end, next_offset: None }
+            }));
+            if more > 0 {
+                // An empty run behind the last record: its offsets are used up.
+                let past = next.plus(more).min(OFFSET_END).max(next);
+                match self.patches[before..].last_mut().filter(|patch| patch.end == next) {
+                    Some(patch) => patch.end = past,
+                    None => {
+                        self.patches.push(Patch { partition, base: next, end: past, batches: Vec::new() })
+                    }
                 }
-                Control::Delete { partition } if known.remove(partition) => {
-                    self.catalog.push(Change::PartitionDeleted(*partition));
-                }
-                Control::Trim { partition, log_start } if known.contains(partition) => {
-                    let (partition, log_start) = (*partition, *log_start);
-                    self.catalog.push(Change::Trimmed { partition, log_start });
-                }
-                Control::Configure { partition, config } if known.contains(partition) => {
-                    self.catalog.push(Change::Configured { partition: *partition, config: *config });
-                }
-                _ => {}
+                report.lost.push(Lost { partition, name, from: next, end: None, next_offset: Some(past) });
             }
         }
     }
 
-    async fn apply(&mut self) -> Result<(), InspectError> {
-        let io = |source| InspectError::Io { path: self.place.dir.clone(), source };
-        let fail = |error: crate::manifest::ManifestError| InspectError::Repair(error.to_string());
-        let directory = self.place.superblock.directory;
-        let (reactor, dir, shard) = (self.reactor, &self.place.dir, self.place.shard);
-        let mut file =
-            ManifestFile::resume(reactor, dir, shard, directory, &self.loaded).await.map_err(fail)?;
-        let manifest = &mut self.loaded.manifest;
-        // A manifest that lost an edit may not know of a file that is there.
-        let there = self.scan.files.iter().map(|file| FileNumber(file.number.0 + 1));
-        let first = there.fold(manifest.next_file, FileNumber::max);
-        let rounds = rounds(std::mem::take(&mut self.patches));
-        let mut changes = vec![Change::NextFile(FileNumber(first.0 + rounds.len() as u64))];
-        changes.append(&mut self.catalog);
-        changes.extend(self.damaged_segments.iter().map(|file| Change::SegmentRemoved(*file)));
-        // Files with a part missing can't take another life.
-        let sound = self.scan.files.iter().filter(|file| file.flaw.is_none());
-        let scanned: Vec<_> = sound.map(|file| file.number).collect();
-        let gone = manifest.wal_files.iter().filter(|file| !scanned.contains(file));
-        changes.extend(gone.map(|file| Change::WalFileRemoved(*file)));
-        for (index, patches) in rounds.iter().enumerate() {
-            let number = FileNumber(first.0 + index as u64);
-            let identity = SegmentIdentity {
-                file: number,
-                directory,
-                shard,
-                kind: SegmentKind::Merged,
-                created_ms: reactor.wall_ms(),
-                sequence_end: 0,
-            };
-            let built = write_patches(reactor, file_path(dir, number), identity, patches);
-            changes.push(Change::SegmentAdded(built.await.map_err(io)?));
+    /// How far every partition had come.
+    fn ledger(&self) -> Ledger {
+        let mut ledger = Ledger::default();
+        for (id, meta) in &self.loaded.manifest.partitions {
+            ledger.reaches(*id, meta.log_start);
         }
-        if self.wal_damaged {
-            let sequence = WalSequence(self.scan.last_sequence.0.max(manifest.floor.0) + 1);
-            let last = self.scan.tail.later_durable.map_or(GroupNumber(0), |proof| proof.said_by);
-            let group =
-                last.max(self.scan.tail.missing).max(manifest.floor_group).max(manifest.durable.next());
-            // Numbers of groups that may exist somewhere are not used again.
-            let group =
-                GroupNumber(group.0 + u64::from(self.place.superblock.wal_file_bytes as u32 / BLOCK as u32));
-            changes.push(Change::Floor { sequence, group });
+        for run in self.runs.values().flatten().chain(&self.covered) {
+            ledger.reaches(run.partition, run.end_offset);
         }
-        let quarantine = Quarantine::new(self.reactor, &self.place.dir);
-        quarantine.make().await.map_err(io)?;
-        self.keep_wal(&quarantine).await.map_err(io)?;
-        file.commit(&mut self.loaded.manifest, changes).await.map_err(fail)?;
-        for number in &self.damaged_segments {
-            match quarantine.take(&file_name(*number)).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-                _ => {}
-            }
+        self.missing.iter().for_each(|(bytes, owners)| ledger.miss(*bytes, owners.as_ref()));
+        ledger.walk(&self.remains);
+        for (id, end) in self.pool.ends() {
+            ledger.reaches(id, end);
         }
-        self.reactor.run(Op::SyncDir { path: self.place.dir.clone() }).await.map_err(io)
-    }
-
-    /// Copies WAL files aside before their bytes may be written over.
-    async fn keep_wal(&self, quarantine: &Quarantine<'_, B>) -> std::io::Result<()> {
-        for file in self.scan.files.iter().filter(|file| self.wal_damaged && file.life != Life::Spare) {
-            let (from, len) =
-                self.reactor.open(file_path(&self.place.dir, file.number), OpenMode::Read).await?;
-            let bytes = read_readable(self.reactor, from, len).await;
-            self.reactor.run(Op::Close { file: from }).await?;
-            let name = format!("repair-{}.bin", file_name(file.number));
-            quarantine.keep(&name, AlignedBuf::padded(&bytes)).await?;
-        }
-        Ok(())
+        ledger
     }
 }
 
-/// Patches by segment: a segment holds one run of a partition, so a second gap goes to a second.
-fn rounds(patches: Vec<Patch>) -> Vec<Vec<Patch>> {
-    let mut rounds: Vec<Vec<Patch>> = Vec::new();
-    for patch in patches {
-        let free =
-            rounds.iter().position(|round| round.last().is_none_or(|last| last.partition < patch.partition));
-        match free {
-            Some(index) => rounds[index].push(patch),
-            None => rounds.push(vec![patch]),
-        }
-    }
-    rounds
-}
-
-async fn write_patches<B: Backend>(
-    reactor: &Reactor<B>,
-    path: PathBuf,
-    identity: SegmentIdentity,
-    patches: &[Patch],
-) -> std::io::Result<crate::manifest::SegmentMeta> {
-    let governor = Governor::new(reactor.clone(), u64::MAX);
-    let mut writer = SegmentWriter::create(reactor, &governor, path, identity).await?;
-    for patch in patches {
-        writer.begin_run(patch.partition, patch.base);
-        for saved in &patch.batches {
-            writer.add(&saved.header, saved.bytes()).await?;
-        }
-        writer.end_run(patch.end, true);
-    }
-    Ok(writer.finish().await?.meta)
-}
-
-fn lost_between(
-    batches: &[Saved],
-    partition: PartitionId,
-    name: &str,
-    from: Offset,
-    end: Offset,
-    lost: &mut Vec<Lost>,
-) {
+/// What of `[from, end)` is in no batch.
+fn lost_between(batches: &[Saved], from: Offset, end: Offset, lost: &mut Vec<(Offset, Offset)>) {
     let mut next = from;
     let stops = batches.iter().map(|saved| (saved.header.base_offset, saved.header.end_offset()));
     for (base, batch_end) in stops.chain([(end, end)]) {
         if base > next {
-            lost.push(Lost { partition, name: name.to_owned(), from: next, end: base });
+            lost.push((next, base));
         }
         next = next.max(batch_end);
     }
 }
 
-/// What can be read of a file; zeros where it can't.
-async fn read_readable<B: Backend>(reactor: &Reactor<B>, file: thalweg_io::FileId, len: u64) -> Vec<u8> {
-    let len = len as usize / BLOCK * BLOCK;
-    let mut bytes = vec![0; len];
-    let mut at = 0;
-    let mut size = 1 << 20;
-    while at < len {
-        let want = size.min(len - at);
-        let (buf, read) = reactor.read(file, at as u64, AlignedBuf::zeroed(want)).await;
-        match read {
-            Ok(read) => bytes[at..at + read.min(want)].copy_from_slice(&buf[..read.min(want)]),
-            Err(_) if want > BLOCK => {
-                size = BLOCK;
-                continue;
-            }
-            Err(_) => {}
-        }
-        at += want;
-    }
-    bytes
+/// What is left of `lost` without `range`.
+fn without(lost: Vec<(Offset, Offset)>, range: &Range) -> Vec<(Offset, Offset)> {
+    let (_, start, stop) = *range;
+    let rest = lost.into_iter().flat_map(|(from, end)| [(from, end.min(start)), (from.max(stop), end)]);
+    rest.filter(|(from, end)| from < end).collect()
 }

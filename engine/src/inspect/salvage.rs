@@ -1,13 +1,16 @@
-//! Finding whole batches in damaged files.
+//! Whole batches found in damaged files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::ids::{Offset, PartitionId};
-use crate::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, check_batch};
-use crate::wal::control::Control;
-use crate::wal::group::{GROUP_HEADER_BYTES, GroupHeader};
 use thalweg_io::BLOCK;
+
+use crate::ids::{Offset, PartitionId};
+use crate::inspect::remains::Remains;
+use crate::inspect::segments::{Range, entries, walk_entry};
+use crate::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, check_batch};
+use crate::segment::Footer;
+use crate::wal::group::{GroupHeader, check_batches};
 
 /// Batches found whole, by partition and offset.
 #[derive(Default)]
@@ -38,13 +41,36 @@ impl Pool {
         self.batches.entry(header.partition).or_default().entry(header.base_offset).or_insert(saved);
     }
 
-    /// Batches of a partition that start in `[from, end)`, in order, none over another.
-    pub(super) fn between(&self, partition: PartitionId, from: Offset, end: Offset) -> Vec<Saved> {
+    /// Takes over what another pool has and this one lacks.
+    pub(super) fn absorb(&mut self, other: Pool) {
+        for (partition, batches) in other.batches {
+            let known = self.batches.entry(partition).or_default();
+            for (base, saved) in batches {
+                known.entry(base).or_insert(saved);
+            }
+        }
+    }
+
+    /// Batches of a partition that start in `[from, end)`, in order, none over another. If `from` is
+    /// where its log starts, that may be inside the first of them.
+    pub(super) fn between(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        end: Offset,
+        log_start: Offset,
+    ) -> Vec<Saved> {
         let Some(batches) = self.batches.get(&partition) else { return Vec::new() };
         let mut next = from;
-        let mut found = Vec::new();
-        for saved in batches.range(from..end).map(|(_, saved)| saved) {
-            if saved.header.base_offset >= next && saved.header.end_offset() <= end {
+        let mut found: Vec<Saved> = Vec::new();
+        if from >= end {
+            return found;
+        }
+        let around = batches.range(..from).next_back().map(|(_, saved)| saved);
+        let around = around.filter(|saved| from == log_start && saved.header.end_offset() > from);
+        for saved in around.into_iter().chain(batches.range(from..end).map(|(_, saved)| saved)) {
+            let starts = saved.header.base_offset >= next || found.is_empty() && next == log_start;
+            if starts && saved.header.end_offset() <= end {
                 next = saved.header.end_offset();
                 found.push(saved.clone());
             }
@@ -60,45 +86,75 @@ impl Pool {
         last.collect()
     }
 
-    /// Looks for batches anywhere in the bytes of a segment.
-    pub(super) fn search_segment(&mut self, bytes: Vec<u8>) {
+    /// Partitions with a batch here.
+    pub(super) fn partitions(&self) -> BTreeSet<PartitionId> {
+        self.batches.keys().copied().collect()
+    }
+
+    /// Everything whole in a WAL.
+    pub(super) fn add_wal(&mut self, remains: &Remains) {
+        for (group, at, header) in remains.groups().flat_map(|group| group.whole()) {
+            self.add(*header, &group.bytes, at);
+        }
+    }
+
+    /// Everything whole that the index of a segment leads to. Returns what its runs cover without what
+    /// damaged entries hold.
+    pub(super) fn search_entries(&mut self, bytes: Vec<u8>, footer: &Footer) -> Vec<Range> {
         let bytes: Rc<[u8]> = bytes.into();
-        let mut at = 0;
+        let mut accounted = Vec::new();
+        for run in &footer.runs {
+            let mut next = run.base_offset;
+            for entry in entries(footer, run) {
+                let start = usize::try_from(entry.position).unwrap_or(usize::MAX).min(bytes.len());
+                let end = start.saturating_add(entry.bytes as usize).min(bytes.len());
+                let mut whole = |at: usize, header: &BatchHeader| self.add(*header, &bytes, start + at);
+                if !walk_entry(&bytes[start..end], run, entry, &mut whole).is_empty() {
+                    accounted.push((run.partition, next, entry.base_offset));
+                    next = entry.end_offset;
+                }
+            }
+            accounted.push((run.partition, next, run.end_offset));
+        }
+        accounted
+    }
+
+    /// Looks for batches anywhere in the bytes of a segment; returns the bytes they take.
+    pub(super) fn search_segment(&mut self, bytes: Vec<u8>) -> u64 {
+        let bytes: Rc<[u8]> = bytes.into();
+        let (mut at, mut found) = (0, 0);
         while at + BATCH_HEADER_BYTES <= bytes.len() {
             match check_batch(&bytes[at..]) {
                 Ok(header) => {
                     self.add(header, &bytes, at);
+                    found += header.stride() as u64;
                     at += header.stride();
                 }
                 Err(_) => at += 8,
             }
         }
+        found
     }
 
-    /// Looks for groups of one life of a WAL file. Batches count up to the first broken one of a
-    /// group: what follows may be of an earlier life. Returns changes of the catalog, with the
-    /// number of their group.
-    pub(super) fn search_wal(&mut self, bytes: Vec<u8>, salt: u64) -> Vec<(u64, Control)> {
+    /// Looks for groups in a segment that was a WAL file; returns the bytes that whole ones take.
+    pub(super) fn search_promoted(&mut self, bytes: Vec<u8>) -> u64 {
         let bytes: Rc<[u8]> = bytes.into();
-        let mut controls = Vec::new();
-        for start in (BLOCK..bytes.len().saturating_sub(BLOCK - 1)).step_by(BLOCK) {
-            let Ok(group) = GroupHeader::read(&bytes[start..start + BLOCK]) else { continue };
-            if group.salt != salt || group.position != start as u64 {
+        let (mut at, mut found) = (BLOCK, 0);
+        let mut salt = None;
+        while at + BLOCK <= bytes.len() {
+            let group = GroupHeader::read(&bytes[at..]).ok().filter(|group| group.position == at as u64);
+            let Some(group) = group.filter(|group| salt.is_none_or(|salt| salt == group.salt)) else {
+                at += BLOCK;
                 continue;
-            }
-            let end = (start + group.len as usize).min(bytes.len());
-            let mut at = start + GROUP_HEADER_BYTES;
-            for _ in 0..group.batch_count {
-                let Ok(header) = check_batch(&bytes[at.min(end)..end]) else { break };
-                if header.kind == BatchKind::Control
-                    && let Ok(control) = Control::decode(&header, &bytes[at..at + header.len as usize])
-                {
-                    controls.push((group.number.0, control));
-                }
-                self.add(header, &bytes, at);
-                at += header.stride();
-            }
+            };
+            salt = Some(group.salt);
+            let len = (group.len as usize).next_multiple_of(BLOCK);
+            let whole = check_batches(&group, &bytes[at..], |position, batch| {
+                self.add(*batch, &bytes, at + position);
+            });
+            found += if whole.is_ok() { len as u64 } else { 0 };
+            at += len;
         }
-        controls
+        found
     }
 }

@@ -1,23 +1,28 @@
 //! Every checksum and every invariant of a closed data directory, changing nothing.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use thalweg_io::{Backend, FileId, Op, OpenMode, Reactor};
+use thalweg_io::{Backend, Op, OpenMode, Reactor};
 
-use crate::governor::Governor;
-use crate::ids::ShardId;
-use crate::inspect::{InspectError, Progress, open, read_superblock};
-use crate::manifest::{Loaded, ManifestError, SegmentMeta, load};
-use crate::segment::{ReadError, Run, check_segment, read_trailer};
+use crate::ids::{FileNumber, ShardId};
+use crate::inspect::catalog::plan_catalog;
+use crate::inspect::remains::Remains;
+use crate::inspect::segments::examine;
+use crate::inspect::{Access, InspectError, Progress, open, read_superblock, read_wal, wal_identity};
+use crate::manifest::{Change, Loaded, Manifest, ManifestError, SegmentMeta, load, manifest_name};
+use crate::record::BatchKind;
+use crate::segment::{Run, read_trailer};
 use crate::shard::core::{file_number, file_path};
-use crate::shard::recover::ShardPlace;
+use crate::shard::recover::{RecoverError, ShardPlace};
 use crate::shard::replay::check_files;
 use crate::superblock::Superblock;
+use crate::wal::control::Control;
 use crate::wal::decide::{Decision, decide};
-use crate::wal::life::{WalIdentity, strays};
-use crate::wal::scan::{Scan, scan};
+use crate::wal::life::strays;
+use crate::wal::scan::Scan;
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +33,8 @@ pub struct Damage {
     pub position: u64,
     /// What is wrong.
     pub reason: String,
+    /// Whether only a copy of the directory helps: a repair can do nothing about it.
+    pub copy_needed: bool,
 }
 
 /// What a verification found.
@@ -37,13 +44,13 @@ pub struct VerifyReport {
     pub files: u64,
     /// Bytes read.
     pub bytes: u64,
-    /// Segments, each read whole.
+    /// Segments that are there, damaged ones too.
     pub segments: u64,
-    /// Groups in the WAL.
+    /// Groups in the WAL that are whole.
     pub groups: u64,
-    /// Batches, in segments and in the WAL.
+    /// Batches in segments and in the WAL that are whole.
     pub batches: u64,
-    /// Partitions.
+    /// Partitions; those with records in segments, if a manifest is damaged.
     pub partitions: u64,
     /// What opening would drop from the end of a WAL: never acknowledged.
     pub unfinished: Vec<Damage>,
@@ -64,7 +71,7 @@ impl VerifyReport {
 /// # Errors
 /// [`InspectError`] if it can't be looked at; damage is in the report.
 pub fn verify(data_dir: &Path, progress: &mut dyn FnMut(&Progress)) -> Result<VerifyReport, InspectError> {
-    let (_lock, reactor) = open(data_dir)?;
+    let (_lock, reactor) = open(data_dir, Access::Look)?;
     reactor.block_on(verify_on(&reactor, progress))
 }
 
@@ -76,8 +83,17 @@ pub async fn verify_on<B: Backend>(
     reactor: &Reactor<B>,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<VerifyReport, InspectError> {
-    let superblock = read_superblock(reactor).await?;
     let mut verifier = Verifier { reactor, progress, report: VerifyReport::default(), total: 0 };
+    let superblock = match read_superblock(reactor).await {
+        Ok(superblock) => superblock,
+        Err(InspectError::Superblock { path, reason }) => {
+            let reason =
+                format!("{reason}; nothing else says what the directory is, so the rest was not read");
+            verifier.hopeless(path, 0, reason);
+            return Ok(verifier.report);
+        }
+        Err(error) => return Err(error),
+    };
     let places: Vec<_> =
         (0..superblock.shards).map(|shard| ShardPlace::new(ShardId(shard), superblock)).collect();
     for place in &places {
@@ -100,7 +116,16 @@ struct Verifier<'a, B: Backend> {
 
 impl<B: Backend> Verifier<'_, B> {
     fn damaged(&mut self, path: PathBuf, position: u64, reason: impl ToString) {
-        self.report.damage.push(Damage { path, position, reason: reason.to_string() });
+        let (reason, copy_needed) = (reason.to_string(), false);
+        self.report.damage.push(Damage { path, position, reason, copy_needed });
+    }
+
+    fn hopeless(&mut self, path: PathBuf, position: u64, reason: String) {
+        self.report.damage.push(Damage { path, position, reason, copy_needed: true });
+    }
+
+    fn unfinished(&mut self, path: PathBuf, position: u64, reason: String) {
+        self.report.unfinished.push(Damage { path, position, reason, copy_needed: false });
     }
 
     fn read(&mut self, path: PathBuf, bytes: u64) {
@@ -112,37 +137,81 @@ impl<B: Backend> Verifier<'_, B> {
 
     async fn shard(&mut self, superblock: &Superblock, place: ShardPlace) {
         let before = self.report.damage.len();
-        let loaded =
-            match load(self.reactor, &place.dir, place.shard, superblock.directory, OpenMode::Read).await {
-                Ok(loaded) => loaded,
-                Err(ManifestError::Damaged { path, position, reason }) => {
-                    return self.damaged(path, position, reason);
-                }
-                Err(error) => return self.damaged(place.dir, 0, error),
-            };
-        self.read(place.dir.join(crate::manifest::manifest_name(loaded.generation)), loaded.end);
+        let loaded = load(self.reactor, &place.dir, place.shard, superblock.directory, OpenMode::Read).await;
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => return self.without_manifest(&place, error).await,
+        };
+        let path = place.dir.join(manifest_name(loaded.generation));
+        self.read(path.clone(), loaded.end);
         if let Some((position, reason)) = &loaded.torn {
-            let path = place.dir.join(crate::manifest::manifest_name(loaded.generation));
-            let reason = format!("the last edit is not whole: {reason}");
-            self.report.unfinished.push(Damage { path, position: *position, reason });
+            self.unfinished(path, *position, format!("the last edit is not whole: {reason}"));
         }
         let mut footers = Vec::new();
         for meta in loaded.manifest.segments.values() {
-            if let Some(runs) = self.segment(&place, meta).await {
+            if let Some(runs) = self.segment(&place, meta.file, Some(meta)).await {
                 footers.push((meta.file, runs));
             }
         }
-        let scan = self.wal(&place, &loaded).await;
+        let found = self.wal(&place, &loaded).await;
         self.strangers(&place, &loaded).await;
-        let Some(scan) = scan.filter(|_| self.report.damage.len() == before) else { return };
-        match check_files(&place, &loaded, &scan, &footers) {
+        let Some((scan, controls)) = found else {
+            self.report.partitions += loaded.manifest.partitions.len() as u64;
+            return;
+        };
+        let there = partitions(&loaded.manifest, place.shard, superblock.shards, &controls);
+        let whole = self.report.damage.len() == before;
+        let checked = if whole { check_files(&place, &loaded, &scan, &footers) } else { Ok(there) };
+        match checked {
             Ok(partitions) => self.report.partitions += partitions,
-            Err(error) => self.damaged(place.dir.clone(), 0, error),
+            Err(error) => {
+                self.report.partitions += there;
+                match error {
+                    RecoverError::Damaged { path, position, reason } => self.damaged(path, position, reason),
+                    error => self.damaged(place.dir.clone(), 0, error),
+                }
+            }
         }
     }
 
-    async fn segment(&mut self, place: &ShardPlace, meta: &SegmentMeta) -> Option<Vec<Run>> {
-        let path = file_path(&place.dir, meta.file);
+    /// Without a manifest segments are still what they say they are; the WAL is not read, because
+    /// nothing says where it starts.
+    async fn without_manifest(&mut self, place: &ShardPlace, error: ManifestError) {
+        let (path, position, reason) = match error {
+            ManifestError::Damaged { path, position, reason } => (path, position, reason),
+            ManifestError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                (path, 0, "there is no manifest".to_owned())
+            }
+            error => return self.damaged(place.dir.clone(), 0, error),
+        };
+        let reason =
+            format!("{reason}; without it the WAL can't be read, and records may be missing unnoticed");
+        self.hopeless(path, position, reason);
+        let names = self.reactor.list(&place.dir).await.unwrap_or_default();
+        let mut there = BTreeSet::new();
+        for number in names.iter().filter_map(|entry| file_number(&entry.name)) {
+            let Ok((file, len)) = self.reactor.open(&file_path(&place.dir, number), OpenMode::Read).await
+            else {
+                continue;
+            };
+            let segment = read_trailer(self.reactor, file, len).await.is_ok();
+            let _ = self.reactor.run(Op::Close { file }).await;
+            if segment {
+                let runs = self.segment(place, number, None).await.unwrap_or_default();
+                there.extend(runs.iter().map(|run| run.partition));
+            }
+        }
+        self.report.partitions += there.len() as u64;
+    }
+
+    /// Reads a segment to its end; gives its runs if all of it is whole.
+    async fn segment(
+        &mut self,
+        place: &ShardPlace,
+        number: FileNumber,
+        named: Option<&SegmentMeta>,
+    ) -> Option<Vec<Run>> {
+        let path = file_path(&place.dir, number);
         let (file, len) = match self.reactor.open(&path, OpenMode::Read).await {
             Ok(opened) => opened,
             Err(error) => {
@@ -150,78 +219,88 @@ impl<B: Backend> Verifier<'_, B> {
                 return None;
             }
         };
-        let read = self.check_segment(place, meta, file, len).await;
+        let examined = examine(self.reactor, place, named, file, len).await;
         let _ = self.reactor.run(Op::Close { file }).await;
         self.read(path.clone(), len);
-        match read {
-            Ok((runs, batches)) => {
-                self.report.segments += 1;
-                self.report.batches += batches;
-                Some(runs)
-            }
-            Err(error) => {
-                self.damaged(path, error.position, error.reason);
-                None
-            }
+        self.report.segments += 1;
+        self.report.batches += examined.batches;
+        let whole = examined.flaws.is_empty();
+        for flaw in examined.flaws {
+            self.damaged(path.clone(), flaw.position, flaw.reason);
         }
+        examined.footer.filter(|_| whole).map(|footer| footer.runs)
     }
 
-    async fn check_segment(
-        &self,
-        place: &ShardPlace,
-        meta: &SegmentMeta,
-        file: FileId,
-        len: u64,
-    ) -> Result<(Vec<Run>, u64), ReadError> {
-        let trailer = read_trailer(self.reactor, file, len).await?;
-        let ours = (trailer.directory, trailer.shard, trailer.file)
-            == (place.superblock.directory, place.shard, meta.file);
-        if !ours || trailer.footer_crc != meta.footer_crc || len != meta.file_bytes {
-            return Err(ReadError::new(len, "is not the segment that the manifest names"));
-        }
-        let governor = Governor::new(self.reactor.clone(), u64::MAX);
-        let footer = check_segment(self.reactor, &governor, file, &trailer).await?;
-        let batches = footer.entries.iter().map(|entry| u64::from(entry.batches)).sum();
-        Ok((footer.runs, batches))
-    }
-
-    async fn wal(&mut self, place: &ShardPlace, loaded: &Loaded) -> Option<Scan> {
+    /// Reads the WAL to its end, past what is damaged. Gives the changes of the catalog in it too.
+    async fn wal(&mut self, place: &ShardPlace, loaded: &Loaded) -> Option<(Scan, Vec<Control>)> {
         let manifest = &loaded.manifest;
-        let identity = WalIdentity {
-            shard: place.shard,
-            directory: place.superblock.directory,
-            file_bytes: place.superblock.wal_file_bytes,
-            floor: manifest.floor,
-            floor_group: manifest.floor_group,
-        };
-        let outside = manifest.durable_group();
-        let files = manifest.wal_files.iter().copied();
         let strays = strays(self.reactor, &place.dir, |file| manifest.knows(file)).await.unwrap_or_default();
-        let mode = OpenMode::Read;
-        let scanned = scan(self.reactor, &place.dir, files, &strays, &identity, outside, mode).await;
-        let scan = match scanned {
-            Ok(scan) => scan,
+        let (scan, gone) = match read_wal(self.reactor, place, manifest, &strays).await {
+            Ok(found) => found,
             Err(error) => {
                 self.damaged(place.dir.clone(), 0, error);
                 return None;
             }
         };
+        self.read(place.dir.join("WAL"), scan.bytes);
+        let (path, position) = (file_path(&place.dir, scan.tail.file), scan.tail.position);
+        let decision = decide(&scan.tail);
+        let mut controls: Vec<_> = scan.groups.iter().flat_map(|group| group.controls.clone()).collect();
+        let refused = match decision {
+            Decision::Refuse(reason) => Some(reason),
+            Decision::Cut { fresh_file: true } => {
+                let reason = format!("group {} was never acknowledged", scan.tail.missing);
+                self.unfinished(path.clone(), position, reason);
+                None
+            }
+            Decision::Cut { fresh_file: false } | Decision::End => None,
+        };
+        if refused.is_some() || !gone.is_empty() {
+            let remains = Remains::read(self.reactor, &scan, &gone, &wal_identity(place, manifest)).await;
+            controls = remains.controls();
+            let flaws = remains.flaws();
+            // What may have been in them is a flaw already, unless the rest shows that nothing was.
+            for file in gone.iter().filter(|file| flaws.iter().all(|flaw| flaw.file != **file)) {
+                let reason = "the file is not there, and is part of the WAL";
+                self.damaged(file_path(&place.dir, *file), 0, reason);
+            }
+            self.damaged_wal(place, &remains, refused.map(|reason| (path, position, reason)));
+        } else {
+            self.report.groups += scan.groups.len() as u64;
+            let batches = scan.groups.iter().map(|group| group.placed.len() as u64);
+            self.report.batches += batches.sum::<u64>();
+        }
         for file in &scan.files {
             let _ = self.reactor.run(Op::Close { file: file.id }).await;
         }
-        self.read(place.dir.join("WAL"), scan.bytes);
-        self.report.groups += scan.groups.len() as u64;
-        self.report.batches += scan.groups.iter().map(|group| group.placed.len() as u64).sum::<u64>();
-        let (path, position) = (file_path(&place.dir, scan.tail.file), scan.tail.position);
-        match decide(&scan.tail) {
-            Decision::Refuse(reason) => self.damaged(path, position, reason),
-            Decision::Cut { fresh_file: true } => {
-                let reason = format!("group {} was never acknowledged", scan.tail.missing);
-                self.report.unfinished.push(Damage { path, position, reason });
+        Some((scan, controls))
+    }
+
+    /// Everything that is wrong with a WAL; why it was refused belongs to the first of it.
+    fn damaged_wal(
+        &mut self,
+        place: &ShardPlace,
+        remains: &Remains,
+        refused: Option<(PathBuf, u64, String)>,
+    ) {
+        let mut flaws = remains.flaws().into_iter();
+        if let Some((path, position, why)) = refused {
+            match flaws.next() {
+                None => self.damaged(path, position, why),
+                Some(first) => {
+                    let path = file_path(&place.dir, first.file);
+                    self.damaged(path, first.position, format!("{}; {why}", first.reason));
+                }
             }
-            Decision::Cut { fresh_file: false } | Decision::End => {}
         }
-        Some(scan)
+        for flaw in flaws {
+            self.damaged(file_path(&place.dir, flaw.file), flaw.position, flaw.reason);
+        }
+        for group in remains.groups() {
+            self.report.groups += u64::from(group.whole().count() == group.parts.len());
+            let records = group.whole().filter(|(.., header)| header.kind != BatchKind::Control);
+            self.report.batches += records.count() as u64;
+        }
     }
 
     /// Files that the manifest does not know.
@@ -232,8 +311,17 @@ impl<B: Backend> Verifier<'_, B> {
             let stranger = file_number(&entry.name).is_some_and(|number| !known.contains(&number));
             if stranger || entry.name.ends_with(".tmp") {
                 let reason = "not in the manifest; opening moves or removes it".to_owned();
-                self.report.unfinished.push(Damage { path: place.dir.join(entry.name), position: 0, reason });
+                self.unfinished(place.dir.join(entry.name), 0, reason);
             }
         }
     }
+}
+
+/// Partitions there are by the manifest and the WAL.
+fn partitions(manifest: &Manifest, shard: ShardId, shards: u16, controls: &[Control]) -> u64 {
+    let changes = plan_catalog(manifest, shard, shards, controls, &BTreeSet::new());
+    let count = |made: fn(&Change) -> bool| changes.iter().filter(|change| made(change)).count();
+    let made = count(|change| matches!(change, Change::PartitionCreated { .. }));
+    let deleted = count(|change| matches!(change, Change::PartitionDeleted(_)));
+    (manifest.partitions.len() + made).saturating_sub(deleted) as u64
 }

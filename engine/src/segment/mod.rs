@@ -6,7 +6,7 @@ mod footer;
 mod read;
 
 pub use build::{Built, SegmentWriter};
-pub(crate) use build::{IndexBuilder, SegmentIdentity, check as check_segment, promote};
+pub(crate) use build::{IndexBuilder, SegmentIdentity, promote};
 pub use footer::{
     ENTRY_BYTES, Footer, IndexEntry, RUN_BYTES, Run, TRAILER_BYTES, Trailer, decode_footer, encode_footer,
 };
