@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use thalweg::{Config, Engine, FetchError, From, Offset, Partition, PartitionConfig, Record};
+use thalweg::{Config, Engine, FetchError, Offset, Partition, PartitionConfig, ReadFrom, Record};
 
 const RECORD_BYTES: usize = 1024;
 const IN_FLIGHT: usize = 16;
@@ -197,7 +197,7 @@ fn produce(
 
 /// Takes a record a second from one reader until told to end. Returns how many.
 fn read_at_the_end(partition: &Partition, ended: &Receiver<()>) -> std::result::Result<usize, FetchError> {
-    let mut records = partition.read(From::Latest).records();
+    let mut records = partition.read(ReadFrom::Latest).records();
     let mut read = 0;
     while rest(ended) {
         records.next().transpose()?;
@@ -214,7 +214,7 @@ fn read_far_behind(
 ) -> std::result::Result<usize, FetchError> {
     let mut read = 0;
     while rest(ended) {
-        let from = From::Offset(Offset(first.0 + read as u64));
+        let from = ReadFrom::Offset(Offset(first.0 + read as u64));
         partition.read(from).records().next().transpose()?;
         read += 1;
     }

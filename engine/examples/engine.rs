@@ -8,7 +8,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use thalweg::{AppendOptions, Config, Engine, From, PartitionConfig, Record};
+use thalweg::{AppendOptions, Config, Engine, PartitionConfig, ReadFrom, Record};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("example-data"), PathBuf::from);
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // Readers wait at the end; this one stops there.
-    let count = sensors.read(From::Earliest).to_end().records().count();
+    let count = sensors.read(ReadFrom::Earliest).to_end().records().count();
     println!("{count} records in {name}");
     engine.close();
     Ok(())

@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use thalweg::{Config, From, OwnedShard, PartitionConfig, Record};
+use thalweg::{Config, OwnedShard, PartitionConfig, ReadFrom, Record};
 use thalweg_io::glommio::runtime::{LocalExecutorBuilder, Placement};
 use thalweg_io::{GlommioBackend, boot};
 
@@ -30,7 +30,7 @@ async fn run(dir: PathBuf) -> Result<usize, Box<dyn Error>> {
         let ticket = events.append(Record::new(format!("event {n}")));
         shard.drive(ticket).await?;
     }
-    let mut reader = events.read(From::Earliest).to_end();
+    let mut reader = events.read(ReadFrom::Earliest).to_end();
     let mut records = 0;
     while let Some(batch) = shard.drive(reader.next_batch()).await {
         records += batch?.records().count();

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use thalweg::{Config, From, OwnedShard, PartitionConfig, Record};
+use thalweg::{Config, OwnedShard, PartitionConfig, ReadFrom, Record};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("example-data"), PathBuf::from);
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     took.sort_unstable();
     println!("1,000 durable appends, one at a time: median {:?}", took[took.len() / 2]);
 
-    let mut reader = orders.read(From::Earliest).to_end();
+    let mut reader = orders.read(ReadFrom::Earliest).to_end();
     let mut records = 0;
     while let Some(batch) = shard.block_on(reader.next_batch()) {
         records += batch?.records().count();

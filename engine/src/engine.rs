@@ -31,12 +31,12 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// # let mut config = thalweg::Config::new(dir.path());
 /// # config.wal.file_bytes = 4 << 20;
 /// # config.cache.bytes = 16 << 20;
-/// use thalweg::{Engine, From, PartitionConfig};
+/// use thalweg::{Engine, PartitionConfig, ReadFrom};
 ///
 /// let engine = Engine::open(config)?;
 /// let events = engine.create("events", PartitionConfig::default())?;
 /// let at = events.append("hello").wait()?; // on the disk, at an offset
-/// let (offset, record) = events.read(From::Earliest).records().next().unwrap()?;
+/// let (offset, record) = events.read(ReadFrom::Earliest).records().next().unwrap()?;
 /// assert_eq!((offset, record.value.unwrap()), (at.base_offset, "hello".into()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

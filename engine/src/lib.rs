@@ -9,7 +9,7 @@
 //! # let mut config = thalweg::Config::new(dir.path());
 //! # config.wal.file_bytes = 4 << 20;
 //! # config.cache.bytes = 16 << 20;
-//! use thalweg::{Engine, From, PartitionConfig, Record};
+//! use thalweg::{Engine, PartitionConfig, ReadFrom, Record};
 //!
 //! let engine = Engine::open(config)?;
 //! let orders = engine.create("orders", PartitionConfig::default())?;
@@ -21,7 +21,7 @@
 //!     println!("durable at {}", ticket.wait()?.base_offset);
 //! }
 //!
-//! for record in orders.read(From::Earliest).to_end().records() {
+//! for record in orders.read(ReadFrom::Earliest).to_end().records() {
 //!     let (offset, record) = record?;
 //!     println!("{offset}: {:?}", record.value);
 //! }
@@ -90,7 +90,7 @@ pub use log::{Creating, JointResult, Log};
 pub use metrics::{Latency, ShardStats};
 pub use open::OpenError;
 pub use partition::{AppendOptions, AppendResult, Partition, TryAppendError};
-pub use read::{FetchError, From, ReadLevel, Reader, Records, Streaming};
+pub use read::{FetchError, ReadFrom, ReadLevel, Reader, Records, Streaming};
 pub use record::{Batch, BatchView, Header, Record, RecordView};
 pub use shard::owned::OwnedShard;
 pub use shard::query::PartitionInfo;

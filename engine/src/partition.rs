@@ -10,7 +10,7 @@ use crate::append::{Ack, AppendError, Appended};
 use crate::config::{LimitsConfig, PartitionConfig};
 use crate::ids::{Offset, PartitionId};
 use crate::mailbox::{Mailbox, Refused, Request};
-use crate::read::{From, ReadLevel, Reader};
+use crate::read::{ReadFrom, ReadLevel, Reader};
 use crate::record::Batch;
 use crate::shard::query::{PartitionInfo, QueryRequest};
 use crate::slot::{Slot, SlotPool};
@@ -142,13 +142,13 @@ impl Partition {
 
     /// Reads from `from` on: records that survive a power cut, waiting at the end for more.
     #[must_use]
-    pub fn read(&self, from: From) -> Reader {
+    pub fn read(&self, from: ReadFrom) -> Reader {
         self.read_with(from, ReadLevel::default())
     }
 
     /// Reads from `from` on what `level` shows.
     #[must_use]
-    pub fn read_with(&self, from: From, level: ReadLevel) -> Reader {
+    pub fn read_with(&self, from: ReadFrom, level: ReadLevel) -> Reader {
         Reader::new(self.id, self.link.clone(), from, level)
     }
 

@@ -1,7 +1,7 @@
 //! Appending: what is taken, where it goes, and when it counts.
 
 use bytes::Bytes;
-use thalweg::{Ack, AppendError, AppendOptions, Batch, From, Header, Offset, ReadLevel, Record};
+use thalweg::{Ack, AppendError, AppendOptions, Batch, Header, Offset, ReadFrom, ReadLevel, Record};
 use thalweg_tests::{Host, HostExt, row};
 
 pub(crate) async fn a_record_comes_back_as_it_was_appended(mut host: impl Host) {
@@ -22,9 +22,9 @@ pub(crate) async fn a_record_comes_back_as_it_was_appended(mut host: impl Host) 
         assert_eq!(host.append(&p, record.clone()).await, offset);
     }
     let want: Vec<_> = (0..).zip(records).map(|(offset, record)| row(offset, record)).collect();
-    assert_eq!(host.read(&p, From::Earliest).await, want);
+    assert_eq!(host.read(&p, ReadFrom::Earliest).await, want);
     host.append(&p, "no timestamp").await;
-    let last = host.read(&p, From::Offset(Offset(5))).await;
+    let last = host.read(&p, ReadFrom::Offset(Offset(5))).await;
     assert!(last[0].record.timestamp_ms.unwrap() > 1_600_000_000_000, "the shard gives the time");
 }
 
@@ -37,8 +37,8 @@ pub(crate) async fn a_batch_keeps_its_order_and_is_one_append(mut host: impl Hos
     let again = host.try_append(&p, batch.clone()).await.unwrap();
     assert_eq!(again.base_offset, Offset(100));
     let want: Vec<_> = (0..).zip(batch.iter().chain(&batch)).map(|(at, one)| row(at, one.clone())).collect();
-    assert_eq!(host.read(&p, From::Earliest).await, want);
-    assert_eq!(host.read(&p, From::Offset(Offset(57))).await, want[57..]);
+    assert_eq!(host.read(&p, ReadFrom::Earliest).await, want);
+    assert_eq!(host.read(&p, ReadFrom::Offset(Offset(57))).await, want[57..]);
 }
 
 pub(crate) async fn opaque_bytes_come_back_untouched(mut host: impl Host) {
@@ -55,7 +55,7 @@ pub(crate) async fn opaque_bytes_come_back_untouched(mut host: impl Host) {
     let answers = host.drive(async { [first.await, second.await, third.await] }).await;
     let bases = answers.map(|answer| answer.unwrap().base_offset.0);
     assert_eq!(bases, [0, 7, 8]);
-    let mut reader = p.read(From::Earliest).to_end();
+    let mut reader = p.read(ReadFrom::Earliest).to_end();
     let mut found = Vec::new();
     while let Some(batch) = host.next(&mut reader).await {
         let batch = batch.unwrap();
@@ -105,7 +105,7 @@ pub(crate) async fn an_acknowledged_record_is_readable_at_once(mut host: impl Ho
     for n in 0..50 {
         let record = Record::new(format!("{n}")).at_ms(n);
         let at = host.append(&p, record.clone()).await;
-        let found = host.read(&p, From::Offset(Offset(at))).await;
+        let found = host.read(&p, ReadFrom::Offset(Offset(at))).await;
         assert_eq!(found, [row(at, record)]);
         let info = host.describe(&p).await;
         assert_eq!((info.log_start, info.flushed, info.log_end), (Offset(0), Offset(at + 1), Offset(at + 1)));
@@ -141,7 +141,7 @@ pub(crate) async fn an_accepted_append_is_visible_to_those_who_ask(mut host: imp
     for n in 0..20 {
         let appended = host.drive(p.append_with(format!("{n}"), options)).await.unwrap();
         assert_eq!(appended.base_offset, Offset(n));
-        let mut reader = p.read_with(From::Offset(Offset(n)), ReadLevel::Accepted);
+        let mut reader = p.read_with(ReadFrom::Offset(Offset(n)), ReadLevel::Accepted);
         let batch = host.next(&mut reader).await.unwrap().unwrap();
         let record = batch.records().map(Result::unwrap).find(|record| record.offset == Offset(n)).unwrap();
         assert_eq!(record.value().unwrap(), format!("{n}").as_bytes());
@@ -175,11 +175,11 @@ pub(crate) async fn lingering_gathers_appends_into_one_group(mut host: impl Host
 pub(crate) async fn dropped_tickets_and_readers_harm_nobody(mut host: impl Host) {
     host.open().await;
     let p = host.create("p").await;
-    let mut keep = p.read(From::Earliest);
+    let mut keep = p.read(ReadFrom::Earliest);
     for n in 0..100 {
         drop(p.append(format!("{n}")));
-        drop(p.read(From::Latest));
-        let mut waiting = p.read(From::Offset(Offset(0)));
+        drop(p.read(ReadFrom::Latest));
+        let mut waiting = p.read(ReadFrom::Offset(Offset(0)));
         // Asked for, and never taken.
         host.drive(async { futures_lite::future::poll_once(waiting.next_batch()).await }).await;
         drop(host.log().start_create(&format!("dropped {n}"), thalweg::PartitionConfig::default()));

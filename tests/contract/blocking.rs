@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use thalweg::config::{BackendSetting, CommitSetting};
 use thalweg::{
-    ControlError, Engine, From, LockError, Offset, OpenError, OwnedShard, PartitionConfig, Record,
+    ControlError, Engine, LockError, Offset, OpenError, OwnedShard, PartitionConfig, ReadFrom, Record,
 };
 use thalweg_tests::{Directory, Host, HostExt, Owned, Threads, block_on, small};
 
@@ -37,7 +37,7 @@ fn appenders(backend: BackendSetting) {
     });
     let mut seen = BTreeSet::new();
     for partition in &partitions {
-        for (expected, row) in (0..).zip(partition.read(From::Earliest).to_end().records()) {
+        for (expected, row) in (0..).zip(partition.read(ReadFrom::Earliest).to_end().records()) {
             let (offset, record) = row.unwrap();
             assert_eq!(offset, Offset(expected));
             assert!(seen.insert(record.value.unwrap()), "every record is there once");
@@ -57,7 +57,7 @@ fn a_reading_thread_sleeps_until_there_is_more() {
     let directory = Directory::new();
     let engine = engine(&directory, 1, BackendSetting::Auto);
     let p = engine.create("p", PartitionConfig::default()).unwrap();
-    let records = p.read(From::Earliest).records();
+    let records = p.read(ReadFrom::Earliest).records();
     let reading = std::thread::spawn(move || {
         let rows = records.take(100).map(|row| row.unwrap().0.0);
         rows.collect::<Vec<_>>()
@@ -77,9 +77,10 @@ fn a_reader_is_an_iterator_over_batches_and_records() {
     let engine = engine(&directory, 2, BackendSetting::Auto);
     let p = engine.create("p", PartitionConfig::default()).unwrap();
     p.append((0..50).map(|n| Record::new(format!("{n}"))).collect::<Vec<_>>()).wait().unwrap();
-    let batches: Vec<_> = p.read(From::Offset(Offset(20))).to_end().collect::<Result<_, _>>().unwrap();
+    let batches: Vec<_> = p.read(ReadFrom::Offset(Offset(20))).to_end().collect::<Result<_, _>>().unwrap();
     assert_eq!(batches[0].base_offset(), Offset(0), "a batch is whole");
-    let rows: Vec<_> = p.read(From::Offset(Offset(20))).to_end().records().collect::<Result<_, _>>().unwrap();
+    let rows: Vec<_> =
+        p.read(ReadFrom::Offset(Offset(20))).to_end().records().collect::<Result<_, _>>().unwrap();
     assert_eq!(rows[0].0, Offset(20), "records begin where they were asked for");
     assert_eq!(rows.len(), 30);
     let spun = p.append("spun").spin().unwrap();
@@ -91,7 +92,7 @@ fn closing_wakes_a_waiting_reader() {
     let directory = Directory::new();
     let engine = engine(&directory, 2, BackendSetting::Auto);
     let p = engine.create("p", PartitionConfig::default()).unwrap();
-    let mut reader = p.read(From::Earliest);
+    let mut reader = p.read(ReadFrom::Earliest);
     let reading = std::thread::spawn(move || reader.next());
     std::thread::sleep(std::time::Duration::from_millis(50));
     engine.close();

@@ -1,6 +1,6 @@
 //! Partitions coming and going.
 
-use thalweg::{AppendError, ControlError, FetchError, From, Offset, PartitionConfig, Retention};
+use thalweg::{AppendError, ControlError, FetchError, Offset, PartitionConfig, ReadFrom, Retention};
 use thalweg_tests::{Host, HostExt};
 
 use crate::storing::fill;
@@ -70,7 +70,7 @@ pub(crate) async fn nothing_goes_to_a_deleted_partition(mut host: impl Host) {
     host.append(&p, "there").await;
     host.delete("p").await.unwrap();
     assert_eq!(host.try_append(&p, "gone").await, Err(AppendError::NoSuchPartition(p.id())));
-    let read = host.try_read(&p, From::Earliest).await;
+    let read = host.try_read(&p, ReadFrom::Earliest).await;
     assert_eq!(read, Err(FetchError::NoSuchPartition(p.id())));
     assert!(host.drive(p.trim(Offset(0))).await.is_err());
     assert!(host.drive(p.configure(PartitionConfig::default())).await.is_err());
@@ -80,7 +80,7 @@ pub(crate) async fn nothing_goes_to_a_deleted_partition(mut host: impl Host) {
 pub(crate) async fn deleting_ends_waiting_readers(mut host: impl Host) {
     host.open().await;
     let p = host.create("p").await;
-    let mut reader = p.read(From::Earliest);
+    let mut reader = p.read(ReadFrom::Earliest);
     assert!(host.drive(futures_lite::future::poll_once(reader.next_batch())).await.is_none());
     host.describe(&p).await;
     host.delete("p").await.unwrap();

@@ -1,6 +1,6 @@
 //! Holding on to what was read.
 
-use thalweg::{From, Offset};
+use thalweg::{Offset, ReadFrom};
 use thalweg_tests::{Host, HostExt};
 
 use crate::storing::{fill, value};
@@ -8,7 +8,7 @@ use crate::storing::{fill, value};
 pub(crate) async fn a_reader_that_holds_every_view_never_stalls_appends(mut host: impl Host) {
     host.open().await;
     let p = host.create("p").await;
-    let mut reader = p.read(From::Earliest);
+    let mut reader = p.read(ReadFrom::Earliest);
     let mut held = Vec::new();
     let mut next = 0;
     for round in 0..30 {

@@ -1,6 +1,6 @@
 //! Appends over several partitions: all of it, or nothing.
 
-use thalweg::{AppendError, Batch, From, Offset, Record};
+use thalweg::{AppendError, Batch, Offset, ReadFrom, Record};
 use thalweg_tests::{Host, HostExt};
 
 fn batch(text: &str, records: u32) -> Batch {
@@ -114,7 +114,7 @@ pub(crate) async fn a_joint_append_that_can_not_be_is_refused_whole(mut host: im
     let gone =
         host.drive(log.append_atomic(vec![(a.clone(), batch("a", 1)), (b.clone(), batch("b", 1))])).await;
     assert_eq!(gone, Err(AppendError::NoSuchPartition(b.id())));
-    assert_eq!(host.read(&a, From::Earliest).await, []);
+    assert_eq!(host.read(&a, ReadFrom::Earliest).await, []);
     assert_eq!(host.append(&a, "first").await, 0);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use thalweg::{ControlError, From, Offset, PartitionConfig, Record, Retention};
+use thalweg::{ControlError, Offset, PartitionConfig, ReadFrom, Record, Retention};
 use thalweg_tests::{Host, HostExt};
 
 use crate::storing::{check_filled, fill};
@@ -126,11 +126,11 @@ pub(crate) async fn a_reader_below_the_log_start_is_moved_and_told(mut host: imp
     host.open().await;
     let p = host.create("p").await;
     fill(&mut host, std::slice::from_ref(&p), 0, 10).await;
-    let mut slow = p.read(From::Earliest);
+    let mut slow = p.read(ReadFrom::Earliest);
     let first = host.next(&mut slow).await.unwrap().unwrap();
     assert_eq!(first.base_offset(), Offset(0));
     host.drive(p.trim(Offset(60))).await.unwrap();
-    let mut moved = p.read(From::Offset(Offset(20))).to_end();
+    let mut moved = p.read(ReadFrom::Offset(Offset(20))).to_end();
     let mut seen = Vec::new();
     while let Some(batch) = host.next(&mut moved).await {
         seen.push(batch.unwrap().base_offset().0);
@@ -143,7 +143,7 @@ pub(crate) async fn a_reader_below_the_log_start_is_moved_and_told(mut host: imp
         assert!(batch.base_offset().0 >= next);
         next = batch.end_offset().0;
     }
-    let mut beyond = p.read(From::Earliest).to_end();
+    let mut beyond = p.read(ReadFrom::Earliest).to_end();
     assert_eq!(host.next(&mut beyond).await.unwrap().unwrap().base_offset(), Offset(60));
     assert_eq!(beyond.skipped(), 0, "nothing was promised below the start");
 }
@@ -233,7 +233,7 @@ pub(crate) async fn compaction_keeps_the_last_record_of_each_key(mut host: impl 
         }
         let p = host.partition("p");
         host.settled().await;
-        let rows = host.read(&p, From::Earliest).await;
+        let rows = host.read(&p, ReadFrom::Earliest).await;
         assert!(rows.len() < 2400, "{} of 3600 records are left", rows.len());
         assert!(rows.windows(2).all(|pair| pair[0].offset < pair[1].offset));
         let mut last = BTreeMap::new();
@@ -244,7 +244,7 @@ pub(crate) async fn compaction_keeps_the_last_record_of_each_key(mut host: impl 
         assert_eq!(last, newest);
         // A reader may start at an offset that is gone.
         for from in (0..3600).step_by(111) {
-            let found = host.read(&p, From::Offset(Offset(from))).await;
+            let found = host.read(&p, ReadFrom::Offset(Offset(from))).await;
             let kept = &rows[rows.partition_point(|row| row.offset < from)..];
             // What is cached is shown whole.
             assert!(kept.iter().all(|row| found.contains(row)));
@@ -275,10 +275,10 @@ pub(crate) async fn tombstones_go_when_they_are_old(mut host: impl Host) {
     // What is cached may still be shown; what is stored is nothing.
     host.reopen().await;
     let p = host.partition("p");
-    assert_eq!(host.read(&p, From::Earliest).await, []);
+    assert_eq!(host.read(&p, ReadFrom::Earliest).await, []);
     let info = host.describe(&p).await;
     assert_eq!((info.log_start, info.log_end), (Offset(0), Offset(20)));
     assert_eq!(host.append(&p, Record::new("v").with_key("key 0")).await, 20);
-    let rows = host.read(&p, From::Offset(Offset(3))).await;
+    let rows = host.read(&p, ReadFrom::Offset(Offset(3))).await;
     assert_eq!(rows.iter().map(|row| row.offset).collect::<Vec<_>>(), [20]);
 }

@@ -1,7 +1,7 @@
 //! Bounds: what is over them is told so, and nothing else suffers.
 
 use thalweg::{
-    AppendError, AppendOptions, Batch, ControlError, From, PartitionConfig, Record, TryAppendError,
+    AppendError, AppendOptions, Batch, ControlError, PartitionConfig, ReadFrom, Record, TryAppendError,
 };
 use thalweg_tests::{Host, HostExt};
 
@@ -28,7 +28,7 @@ pub(crate) async fn a_batch_at_the_limit_is_taken(mut host: impl Host) {
     for n in 0..40 {
         assert_eq!(host.append(&p, largest.clone()).await, n);
     }
-    let rows = host.read(&p, From::Earliest).await;
+    let rows = host.read(&p, ReadFrom::Earliest).await;
     assert_eq!(rows.len(), 40);
     assert!(rows.iter().all(|row| row.record == largest));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use thalweg::{AppendError, AppendResult, From, Offset, Partition, PartitionConfig, Record, Ticket};
+use thalweg::{AppendError, AppendResult, Offset, Partition, PartitionConfig, ReadFrom, Record, Ticket};
 use thalweg_tests::{Host, HostExt};
 
 /// Bytes of a record's value here.
@@ -43,7 +43,7 @@ async fn settle<H: Host>(host: &mut H, tickets: &mut Vec<(u64, Ticket<AppendResu
 /// The partition holds exactly what [`fill`] put there, from `start` to `end`.
 pub(crate) async fn check_filled<H: Host>(host: &mut H, name: &str, start: u64, end: u64) {
     let p = host.partition(name);
-    let rows = host.read(&p, From::Offset(Offset(start))).await;
+    let rows = host.read(&p, ReadFrom::Offset(Offset(start))).await;
     assert_eq!(rows.len() as u64, end - start, "{name}: all of {start}..{end}");
     for (at, row) in (start..).zip(rows) {
         assert_eq!(row.offset, at, "{name}: offsets are dense");
@@ -55,7 +55,7 @@ pub(crate) async fn check_filled<H: Host>(host: &mut H, name: &str, start: u64, 
 async fn check_samples<H: Host>(host: &mut H, name: &str, end: u64) {
     let p = host.partition(name);
     for start in (0..end).step_by(37) {
-        let mut reader = p.read(From::Offset(Offset(start))).to_end();
+        let mut reader = p.read(ReadFrom::Offset(Offset(start))).to_end();
         let batch = host.next(&mut reader).await.unwrap().unwrap();
         assert!(batch.base_offset() <= Offset(start) && batch.end_offset() > Offset(start));
         let record = batch.records().map(Result::unwrap).find(|record| record.offset == Offset(start));
@@ -139,7 +139,7 @@ pub(crate) async fn a_large_partition_gets_segments_of_its_own(mut host: impl Ho
 pub(crate) async fn a_reader_follows_while_files_roll_seal_and_merge(mut host: impl Host) {
     host.open().await;
     let partitions = make(&mut host, 12).await;
-    let mut readers: Vec<_> = partitions.iter().map(|p| (p.read(From::Earliest), 0)).collect();
+    let mut readers: Vec<_> = partitions.iter().map(|p| (p.read(ReadFrom::Earliest), 0)).collect();
     for round in 0..15 {
         fill(&mut host, &partitions, round * 20, 2).await;
         // Readers are of different speed: some keep up with the cache, some come from far behind.
@@ -174,7 +174,7 @@ pub(crate) async fn reopening_gives_the_same_bytes(mut host: impl Host) {
         let partitions: Vec<_> = partitions.iter().map(|p| host.partition(p.name())).collect();
         fill(&mut host, &partitions, life * 60, 6).await;
         for partition in host.log().partitions() {
-            let mut reader = partition.read(From::Earliest).to_end();
+            let mut reader = partition.read(ReadFrom::Earliest).to_end();
             let mut image = Vec::new();
             while let Some(batch) = host.next(&mut reader).await {
                 image.extend_from_slice(batch.unwrap().bytes());
@@ -183,7 +183,7 @@ pub(crate) async fn reopening_gives_the_same_bytes(mut host: impl Host) {
         }
         host.reopen().await;
         for partition in host.log().partitions() {
-            let mut reader = partition.read(From::Earliest).to_end();
+            let mut reader = partition.read(ReadFrom::Earliest).to_end();
             let mut image = Vec::new();
             while let Some(batch) = host.next(&mut reader).await {
                 image.extend_from_slice(batch.unwrap().bytes());

@@ -1,6 +1,6 @@
 //! Compaction of more keys than are remembered.
 
-use thalweg::{From, PartitionConfig, Record};
+use thalweg::{PartitionConfig, ReadFrom, Record};
 use thalweg_tests::{Host, HostExt, Sim, block_on, small};
 
 /// Large keys, so that few fill the memory of a compaction.
@@ -36,7 +36,7 @@ fn a_deleted_key_stays_deleted_however_many_keys_are_between() {
             host.reopen().await;
         }
         let p = host.partition("p");
-        let mut reader = p.read(From::Earliest).to_end();
+        let mut reader = p.read(ReadFrom::Earliest).to_end();
         let (mut kept, mut next) = (0, 0);
         while let Some(batch) = host.next(&mut reader).await {
             let batch = batch.unwrap();

@@ -1,6 +1,6 @@
 //! Bytes that come back other than they were written.
 
-use thalweg::{FetchError, From, Offset};
+use thalweg::{FetchError, Offset, ReadFrom};
 use thalweg_io::sim::{Effect, FaultRule, OpKind, SimRandom};
 use thalweg_tests::HostExt;
 
@@ -20,7 +20,7 @@ fn a_read_that_lies_is_never_served() {
             let mut refused = 0;
             for offset in (0..end).step_by(30) {
                 host.disk.plan(FaultRule::new(OpKind::Read, effect.clone()).on(".log").always());
-                let mut reader = p.read(From::Offset(Offset(offset)));
+                let mut reader = p.read(ReadFrom::Offset(Offset(offset)));
                 match host.next(&mut reader).await.unwrap() {
                     Ok(batch) => {
                         for record in batch.records().map(Result::unwrap) {
@@ -57,7 +57,7 @@ fn a_bit_that_rots_in_a_segment_is_told_and_not_served() {
             let bit = random.below(len * 8);
             host.disk.flip_bit(&path, bit);
             for offset in (0..end).step_by(100) {
-                let mut reader = p.read(From::Offset(Offset(offset))).to_end();
+                let mut reader = p.read(ReadFrom::Offset(Offset(offset))).to_end();
                 while let Some(batch) = host.next(&mut reader).await {
                     let batch = match batch {
                         Ok(batch) => batch,

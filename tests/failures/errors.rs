@@ -1,6 +1,6 @@
 //! Operations that fail.
 
-use thalweg::{AppendError, FetchError, From, Offset, PartitionConfig};
+use thalweg::{AppendError, FetchError, Offset, PartitionConfig, ReadFrom};
 use thalweg_io::sim::{Effect, FaultRule, OpKind, SimOptions};
 use thalweg_tests::{Host, HostExt, Sim, block_on, small};
 
@@ -12,7 +12,7 @@ fn a_failed_write_stops_the_shard_and_nothing_is_acknowledged_after() {
         host.open().await;
         let p = host.create("p").await;
         let end = fill(&mut host, &p, 0, 20).await;
-        let mut waiting = p.read(From::Offset(Offset(end)));
+        let mut waiting = p.read(ReadFrom::Offset(Offset(end)));
         assert!(host.drive(futures_lite::future::poll_once(waiting.next_batch())).await.is_none());
         host.disk.fail_next(OpKind::Write, ".log", EIO);
         let tickets: Vec<_> = (0..50).map(|n| p.append(value(end + n))).collect();
@@ -87,7 +87,7 @@ fn a_segment_that_can_not_be_read_hides_only_its_own_records() {
         host.disk.plan(FaultRule::new(OpKind::Read, Effect::Error(EIO)).on(first.clone()).always());
         let (mut served, mut refused) = (0, 0);
         for offset in (0..end).step_by(50) {
-            let mut reader = p.read(From::Offset(Offset(offset)));
+            let mut reader = p.read(ReadFrom::Offset(Offset(offset)));
             match host.next(&mut reader).await.unwrap() {
                 Ok(batch) => {
                     assert!(batch.base_offset().0 <= offset && batch.end_offset().0 > offset);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use thalweg::{From, Offset};
+use thalweg::{Offset, ReadFrom};
 use thalweg_io::sim::{Effect, FaultRule, OpKind};
 use thalweg_tests::{Host, HostExt, Sim, block_on, small};
 
@@ -11,7 +11,7 @@ use crate::{fill, value};
 /// A reader that has just asked for its first batch, which comes from disk and takes its time.
 async fn slow_reader(host: &mut Sim, from: u64, file: &str, nanos: u64) -> thalweg::Reader {
     host.disk.plan(FaultRule::new(OpKind::Read, Effect::Delay(nanos)).on(file));
-    let mut reader = host.partition("p").read(From::Offset(Offset(from))).to_end();
+    let mut reader = host.partition("p").read(ReadFrom::Offset(Offset(from))).to_end();
     assert!(host.drive(futures_lite::future::poll_once(reader.next_batch())).await.is_none());
     host.pause(1).await;
     assert_eq!(host.disk.faults_fired(), 1, "the read is under way");
@@ -81,7 +81,7 @@ fn a_segment_that_is_recycled_while_it_is_opened_is_forgotten() {
                 host.pause(10).await;
             }
             host.settled().await;
-            let mut reader = p.read(From::Offset(Offset(start))).to_end();
+            let mut reader = p.read(ReadFrom::Offset(Offset(start))).to_end();
             check_rest(&mut host, &mut reader, start, end).await;
         });
     }

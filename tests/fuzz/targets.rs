@@ -12,7 +12,7 @@ use thalweg::wal::control::{Control, read_settings};
 use thalweg::wal::file_header::FileHeader;
 use thalweg::wal::group::{GroupHeader, check_batches};
 use thalweg::wire::Fields;
-use thalweg::{Config, From, OwnedShard};
+use thalweg::{Config, OwnedShard, ReadFrom};
 use thalweg_io::sim::{SimDisk, SimOptions};
 use thalweg_io::{BLOCK, Op, Reactor};
 use thalweg_tests::specimen;
@@ -340,7 +340,7 @@ fn data_directories() {
 fn open_and_read(disk: &SimDisk) -> bool {
     let Ok(mut shard) = OwnedShard::open_on(disk.backend(), config(), None) else { return false };
     for partition in shard.log().partitions() {
-        let mut reader = partition.read(From::Earliest).to_end();
+        let mut reader = partition.read(ReadFrom::Earliest).to_end();
         while let Some(Ok(batch)) = shard.block_on(reader.next_batch()) {
             batch.records().for_each(drop);
         }

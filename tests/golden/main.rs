@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 use thalweg::config::BackendSetting;
 use thalweg::inspect::{Dumped, dump, verify};
 use thalweg::record::BatchKind;
-use thalweg::{Config, From, OwnedShard};
+use thalweg::{Config, OwnedShard, ReadFrom};
 use thalweg_tests::specimen;
 
 fn place(name: &str) -> PathBuf {
@@ -111,7 +111,7 @@ fn records(shard: &mut OwnedShard) -> Vec<String> {
     for partition in shard.log().partitions() {
         let name = partition.name().to_owned();
         let start = shard.block_on(partition.describe()).map_or(0, |info| info.log_start.0);
-        let mut reader = partition.read(From::Earliest).to_end();
+        let mut reader = partition.read(ReadFrom::Earliest).to_end();
         while let Some(batch) = shard.block_on(reader.next_batch()) {
             let batch = batch.expect("a batch");
             if batch.header().kind == BatchKind::Opaque {

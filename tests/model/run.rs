@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use thalweg::{
-    AppendError, AppendResult, Batch, ControlError, Creating, From, JointResult, Offset, PartitionConfig,
-    PartitionId, Record, Retention, Ticket,
+    AppendError, AppendResult, Batch, ControlError, Creating, JointResult, Offset, PartitionConfig,
+    PartitionId, ReadFrom, Record, Retention, Ticket,
 };
 use thalweg_io::sim::SimRandom;
 use thalweg_tests::HostExt;
@@ -251,7 +251,7 @@ impl<'a, H: Rough> Story<'a, H> {
         let end = truth.end();
         self.note(format!("read {name} from {from}"));
         let partition = self.host.partition(&name);
-        let rows = self.host.read(&partition, From::Offset(Offset(from))).await;
+        let rows = self.host.read(&partition, ReadFrom::Offset(Offset(from))).await;
         let log_start = self.host.describe(&partition).await.log_start.0;
         self.take_answers();
         let Some(truth) = self.truths.get(&name) else { return };
@@ -429,7 +429,7 @@ impl<H: Rough> Story<'_, H> {
         for name in there {
             let partition = self.host.partition(&name);
             let info = self.host.describe(&partition).await;
-            let mut rows = self.host.read(&partition, From::Earliest).await;
+            let mut rows = self.host.read(&partition, ReadFrom::Earliest).await;
             rows.retain(|row| row.offset >= info.log_start.0);
             let log_start = self.host.describe(&partition).await.log_start.0;
             let truth = self.truths.get_mut(&name).expect("it is known");

@@ -6,7 +6,7 @@ use thalweg::record::BatchKind;
 use thalweg::wal::control::Control;
 use thalweg::wal::file_header::FileHeader;
 use thalweg::wal::group::{GROUP_HEADER_BYTES, GroupHeader, check_batches};
-use thalweg::{Batch, Config, Engine, From, OpenError, Partition, PartitionConfig, Record};
+use thalweg::{Batch, Config, Engine, OpenError, Partition, PartitionConfig, ReadFrom, Record};
 use thalweg_io::BLOCK;
 
 fn config(dir: &Path, shards: u16) -> Config {
@@ -21,7 +21,7 @@ fn config(dir: &Path, shards: u16) -> Config {
 }
 
 fn values(partition: &Partition) -> Vec<String> {
-    let records = partition.read(From::Earliest).to_end().records();
+    let records = partition.read(ReadFrom::Earliest).to_end().records();
     records.map(|record| String::from_utf8(record.unwrap().1.value.unwrap().to_vec()).unwrap()).collect()
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thalweg::inspect::{Lost, RepairReport, VerifyReport, repair_on, verify_on};
 use thalweg::segment::decode_footer;
-use thalweg::{Batch, Config, From, PartitionConfig};
+use thalweg::{Batch, Config, PartitionConfig, ReadFrom};
 use thalweg_io::sim::{SimDisk, SimOptions};
 use thalweg_io::{BLOCK, Reactor};
 
@@ -91,7 +91,7 @@ fn check_repaired(disk: &SimDisk, config: &Config, acked: &Acked, report: &Repai
         let appended = partition.append(Batch::One("after".into()));
         let appended = shard.block_on(appended).unwrap();
         assert!(appended.base_offset.0 >= end, "{name}: {} again, {report:?}", appended.base_offset);
-        let mut reader = partition.read(From::Offset(appended.base_offset)).to_end();
+        let mut reader = partition.read(ReadFrom::Offset(appended.base_offset)).to_end();
         let batch = shard.block_on(reader.next_batch()).unwrap().unwrap();
         assert_eq!(batch.records().next().unwrap().unwrap().value(), Some(&b"after"[..]));
     }

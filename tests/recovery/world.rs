@@ -5,7 +5,7 @@ use std::future::Future;
 use std::task::{Context, Poll, Waker};
 
 use thalweg::{AppendResult, Config, ControlError, Log, OpenError, OwnedShard, Partition, PartitionId};
-use thalweg::{From, Offset, PartitionConfig, Record, Ticket};
+use thalweg::{Offset, PartitionConfig, ReadFrom, Record, Ticket};
 use thalweg_io::sim::{SimDisk, SimOptions};
 
 /// Turns after which something that should have happened did not.
@@ -304,7 +304,7 @@ impl std::convert::From<&str> for Wrong {
 pub(crate) fn read_all(shard: &mut OwnedShard) -> Result<Contents, Wrong> {
     let mut contents = Contents::new();
     for partition in shard.log().partitions() {
-        let mut reader = partition.read(From::Earliest).to_end();
+        let mut reader = partition.read(ReadFrom::Earliest).to_end();
         let describe = partition.describe();
         let info = shard.block_on(describe).ok_or("a listed partition is not there")?;
         let mut found: Vec<(u64, u64)> = Vec::new();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use futures_lite::future::poll_once;
 use thalweg::config::BackendSetting;
-use thalweg::{BatchView, Config, From, Offset, Partition, PartitionConfig, Record};
+use thalweg::{BatchView, Config, Offset, Partition, PartitionConfig, ReadFrom, Record};
 use thalweg_tests::{Host, HostExt, Threads, block_on};
 
 use crate::{alone, process, timed};
@@ -73,7 +73,7 @@ async fn read(host: &Threads) {
     let partition = |index: usize| index * 7919 % PARTITIONS;
     let start = async |index| {
         let found: Partition = host.partition(&name(partition(index)));
-        let mut reader = found.read(From::Earliest).to_end();
+        let mut reader = found.read(ReadFrom::Earliest).to_end();
         let first = poll_once(reader.next_batch()).await;
         (reader, first)
     };

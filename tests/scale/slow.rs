@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use thalweg::config::BackendSetting;
-use thalweg::{BatchView, From, Offset, Partition, Record};
+use thalweg::{BatchView, Offset, Partition, ReadFrom, Record};
 use thalweg_tests::{Host, HostExt, Threads, block_on, small};
 
 use crate::{alone, timed};
@@ -49,7 +49,7 @@ fn produce(partition: &Partition, done: &AtomicBool) {
 /// Takes one record after the other, slowly until the producer has ended, and the rest at full speed.
 /// Returns how many it took slowly.
 fn read_records(partition: &Partition, done: &AtomicBool) -> u64 {
-    let mut records = partition.read(From::Earliest).records();
+    let mut records = partition.read(ReadFrom::Earliest).records();
     let mut next = 0;
     let mut step = || {
         let (offset, record) = records.next().expect("it waits at the end").expect("a readable record");
@@ -68,7 +68,7 @@ fn read_records(partition: &Partition, done: &AtomicBool) -> u64 {
 
 /// As [`read_records`], batch by batch, and holding on to every batch it took slowly.
 fn hold_batches(partition: &Partition, done: &AtomicBool) -> u64 {
-    let mut reader = partition.read(From::Earliest);
+    let mut reader = partition.read(ReadFrom::Earliest);
     let mut held: Vec<BatchView> = Vec::new();
     let mut next = 0;
     let check_batch = |batch: &BatchView, mut next: u64| {

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
 use thalweg::{
-    AppendError, Appended, Batch, BatchView, Config, ControlError, FetchError, From, Log, Offset, OpenError,
-    Partition, PartitionConfig, PartitionInfo, Reader, Record, RecoveryReport, ShardStats,
+    AppendError, Appended, Batch, BatchView, Config, ControlError, FetchError, Log, Offset, OpenError,
+    Partition, PartitionConfig, PartitionInfo, ReadFrom, Reader, Record, RecoveryReport, ShardStats,
 };
 
 /// A log and whatever runs it, over any number of openings. Made closed, with an empty directory.
@@ -141,7 +141,7 @@ pub trait HostExt: Host {
     ///
     /// # Errors
     /// The first of the reader's.
-    async fn try_read(&mut self, partition: &Partition, from: From) -> Result<Vec<Row>, FetchError> {
+    async fn try_read(&mut self, partition: &Partition, from: ReadFrom) -> Result<Vec<Row>, FetchError> {
         let mut reader = partition.read(from).to_end();
         let mut rows = Vec::new();
         while let Some(batch) = self.next(&mut reader).await {
@@ -154,9 +154,9 @@ pub trait HostExt: Host {
     }
 
     /// Everything from `from` to the end, exactly.
-    async fn read(&mut self, partition: &Partition, from: From) -> Vec<Row> {
+    async fn read(&mut self, partition: &Partition, from: ReadFrom) -> Vec<Row> {
         let mut rows = self.try_read(partition, from).await.expect("records");
-        if let From::Offset(Offset(wanted)) = from {
+        if let ReadFrom::Offset(Offset(wanted)) = from {
             rows.retain(|row| row.offset >= wanted);
         }
         rows
@@ -164,7 +164,7 @@ pub trait HostExt: Host {
 
     /// The values of everything there is, with the offset of the first; offsets must be dense.
     async fn values(&mut self, partition: &Partition) -> (u64, Vec<String>) {
-        let rows = self.read(partition, From::Earliest).await;
+        let rows = self.read(partition, ReadFrom::Earliest).await;
         let first = rows.first().map_or(0, |row| row.offset);
         for (expected, row) in (first..).zip(&rows) {
             assert_eq!(row.offset, expected, "offsets are dense");

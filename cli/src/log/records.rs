@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use thalweg::{BatchView, From, Offset, Partition, PartitionInfo, Reader, RecordView};
+use thalweg::{BatchView, Offset, Partition, PartitionInfo, ReadFrom, Reader, RecordView};
 
 use crate::output::{JsonRecord, Out};
 
@@ -98,8 +98,8 @@ impl Start {
     /// A reader from here on.
     fn reader(self, partition: &Partition) -> Reader {
         partition.read(match self {
-            Start::Offset(offset) => From::Offset(offset),
-            Start::Timestamp(timestamp_ms) => From::Timestamp(timestamp_ms),
+            Start::Offset(offset) => ReadFrom::Offset(offset),
+            Start::Timestamp(timestamp_ms) => ReadFrom::Timestamp(timestamp_ms),
         })
     }
 

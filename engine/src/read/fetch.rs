@@ -8,7 +8,7 @@ use crate::ids::{FileNumber, Offset};
 use crate::partitions::{RunRef, TailEntry};
 use crate::read::cut::{Bounds, Expected, Flaw, Piece, cut_expected};
 use crate::read::locate::{Located, Target, locate, visible_end};
-use crate::read::request::{FetchError, FetchRequest, Fetched, From};
+use crate::read::request::{FetchError, FetchRequest, Fetched, ReadFrom};
 use crate::record::{BatchHeader, BatchView};
 use crate::segment::{ReadError, SegmentReader};
 use crate::shard::Core;
@@ -53,9 +53,9 @@ impl<B: Backend> Core<B> {
         };
         let end = visible_end(partition, request.level);
         let from = match request.from {
-            From::Offset(offset) => offset,
-            From::Earliest | From::Timestamp(_) => partition.log_start,
-            From::Latest => end,
+            ReadFrom::Offset(offset) => offset,
+            ReadFrom::Earliest | ReadFrom::Timestamp(_) => partition.log_start,
+            ReadFrom::Latest => end,
         };
         let bounds = Bounds { partition: id, from, end };
         match located {

@@ -2,7 +2,7 @@
 
 use crate::ids::{Offset, PartitionId};
 use crate::partitions::Partition;
-use crate::read::request::{FetchError, From, ReadLevel};
+use crate::read::request::{FetchError, ReadFrom, ReadLevel};
 
 /// Where a fetch starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,19 +36,19 @@ pub(crate) fn visible_end(partition: &Partition, level: ReadLevel) -> Offset {
 pub(crate) fn locate(
     id: PartitionId,
     partition: &Partition,
-    from: From,
+    from: ReadFrom,
     level: ReadLevel,
 ) -> Result<Located, FetchError> {
     let end = visible_end(partition, level);
     match from {
-        From::Earliest => Ok(locate_offset(partition, partition.log_start, end)),
-        From::Latest => Ok(Located::End),
-        From::Offset(wanted) if wanted < partition.log_start => {
+        ReadFrom::Earliest => Ok(locate_offset(partition, partition.log_start, end)),
+        ReadFrom::Latest => Ok(Located::End),
+        ReadFrom::Offset(wanted) if wanted < partition.log_start => {
             Err(FetchError::BelowLogStart { partition: id, wanted, log_start: partition.log_start })
         }
-        From::Offset(wanted) if wanted > end => Err(FetchError::BeyondEnd { partition: id, wanted, end }),
-        From::Offset(wanted) => Ok(locate_offset(partition, wanted, end)),
-        From::Timestamp(wanted) => Ok(locate_timestamp(partition, wanted, end)),
+        ReadFrom::Offset(wanted) if wanted > end => Err(FetchError::BeyondEnd { partition: id, wanted, end }),
+        ReadFrom::Offset(wanted) => Ok(locate_offset(partition, wanted, end)),
+        ReadFrom::Timestamp(wanted) => Ok(locate_timestamp(partition, wanted, end)),
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(from: From, level: ReadLevel, want: Result<Located, &str>) {
+    fn check(from: ReadFrom, level: ReadLevel, want: Result<Located, &str>) {
         let got = locate(PartitionId(1), &partition(), from, level);
         let got = got.map_err(|error| match error {
             FetchError::BelowLogStart { .. } => "below",
@@ -131,26 +131,26 @@ mod tests {
 
     #[test]
     fn the_newest_copy_is_taken() {
-        check(From::Offset(Offset(12)), ReadLevel::Flushed, run(0, 12));
-        check(From::Offset(Offset(24)), ReadLevel::Flushed, run(1, 24));
-        check(From::Offset(Offset(27)), ReadLevel::Flushed, Ok(Located::Tail { index: 0 }));
-        check(From::Offset(Offset(30)), ReadLevel::Flushed, Ok(Located::Tail { index: 1 }));
+        check(ReadFrom::Offset(Offset(12)), ReadLevel::Flushed, run(0, 12));
+        check(ReadFrom::Offset(Offset(24)), ReadLevel::Flushed, run(1, 24));
+        check(ReadFrom::Offset(Offset(27)), ReadLevel::Flushed, Ok(Located::Tail { index: 0 }));
+        check(ReadFrom::Offset(Offset(30)), ReadLevel::Flushed, Ok(Located::Tail { index: 1 }));
     }
 
     #[test]
     fn the_level_decides_where_the_end_is() {
-        check(From::Offset(Offset(35)), ReadLevel::Flushed, Ok(Located::End));
-        check(From::Offset(Offset(35)), ReadLevel::Accepted, Ok(Located::Tail { index: 2 }));
-        check(From::Offset(Offset(36)), ReadLevel::Flushed, Err("beyond"));
-        check(From::Offset(Offset(9)), ReadLevel::Flushed, Err("below"));
+        check(ReadFrom::Offset(Offset(35)), ReadLevel::Flushed, Ok(Located::End));
+        check(ReadFrom::Offset(Offset(35)), ReadLevel::Accepted, Ok(Located::Tail { index: 2 }));
+        check(ReadFrom::Offset(Offset(36)), ReadLevel::Flushed, Err("beyond"));
+        check(ReadFrom::Offset(Offset(9)), ReadLevel::Flushed, Err("below"));
     }
 
     #[test]
     fn a_time_is_found_in_the_first_place_that_may_hold_it() {
         let at = |index, wanted| Ok(Located::Run { index, target: Target::Timestamp(wanted, Offset(10)) });
-        check(From::Timestamp(50), ReadLevel::Flushed, at(0, 50));
-        check(From::Timestamp(101), ReadLevel::Flushed, at(1, 101));
-        check(From::Timestamp(201), ReadLevel::Flushed, Ok(Located::End));
-        check(From::Timestamp(201), ReadLevel::Accepted, Ok(Located::Tail { index: 2 }));
+        check(ReadFrom::Timestamp(50), ReadLevel::Flushed, at(0, 50));
+        check(ReadFrom::Timestamp(101), ReadLevel::Flushed, at(1, 101));
+        check(ReadFrom::Timestamp(201), ReadLevel::Flushed, Ok(Located::End));
+        check(ReadFrom::Timestamp(201), ReadLevel::Accepted, Ok(Located::Tail { index: 2 }));
     }
 }

@@ -13,4 +13,4 @@ pub(crate) mod request;
 pub(crate) mod wait;
 
 pub use reader::{Reader, Records, Streaming};
-pub use request::{FetchError, From, ReadLevel};
+pub use request::{FetchError, ReadFrom, ReadLevel};

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use crate::ids::{Offset, PartitionId};
 use crate::mailbox::Request;
 use crate::partition::ShardLink;
-use crate::read::request::{FetchError, FetchRequest, Fetched, From, ReadLevel};
+use crate::read::request::{FetchError, FetchRequest, Fetched, ReadFrom, ReadLevel};
 use crate::record::{BatchView, Record};
 use crate::slot::{Slot, block_on};
 use crate::ticket::Ticket;
@@ -29,7 +29,7 @@ use crate::ticket::Ticket;
 pub struct Reader {
     partition: PartitionId,
     link: ShardLink,
-    from: From,
+    from: ReadFrom,
     level: ReadLevel,
     /// Stop at the end instead of waiting.
     to_end: bool,
@@ -45,9 +45,9 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(partition: PartitionId, link: ShardLink, from: From, level: ReadLevel) -> Reader {
-        let start = if let From::Offset(offset) = from { offset } else { Offset(0) };
-        let seeking = if let From::Timestamp(wanted) = from { Some(wanted) } else { None };
+    pub(crate) fn new(partition: PartitionId, link: ShardLink, from: ReadFrom, level: ReadLevel) -> Reader {
+        let start = if let ReadFrom::Offset(offset) = from { offset } else { Offset(0) };
+        let seeking = if let ReadFrom::Timestamp(wanted) = from { Some(wanted) } else { None };
         Reader {
             partition,
             link,
@@ -128,7 +128,7 @@ impl Reader {
                 Ok(fetched) => self.take(fetched),
                 Err(FetchError::BelowLogStart { log_start, wanted, .. }) => {
                     self.skipped += log_start.0 - wanted.0;
-                    (self.from, self.start) = (From::Offset(log_start), log_start);
+                    (self.from, self.start) = (ReadFrom::Offset(log_start), log_start);
                 }
                 Err(error) => {
                     self.failed = true;
@@ -141,7 +141,7 @@ impl Reader {
     fn take(&mut self, fetched: Fetched) {
         self.at_end = fetched.batches.is_empty() && fetched.next >= fetched.end;
         let mut batches = fetched.batches;
-        if !matches!(self.from, From::Offset(_)) {
+        if !matches!(self.from, ReadFrom::Offset(_)) {
             self.start = self.start.max(fetched.log_start);
         }
         if let Some(wanted) = self.seeking {
@@ -153,8 +153,8 @@ impl Reader {
             }
         }
         // A time that is still ahead is looked for anew when there is more.
-        if !(self.at_end && matches!(self.from, From::Timestamp(_))) {
-            self.from = From::Offset(fetched.next);
+        if !(self.at_end && matches!(self.from, ReadFrom::Timestamp(_))) {
+            self.from = ReadFrom::Offset(fetched.next);
         }
         self.buffered.extend(batches);
         if !self.at_end && !self.buffered.is_empty() {

@@ -9,7 +9,7 @@ use crate::slot::Slot;
 
 /// Where to start reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum ReadFrom {
     /// At the log start offset, wherever it is by then.
     Earliest,
     /// At the end: only what is appended from now on.
@@ -109,7 +109,7 @@ pub(crate) struct Fetched {
 /// A fetch.
 pub(crate) struct FetchRequest {
     pub partition: PartitionId,
-    pub from: From,
+    pub from: ReadFrom,
     pub bytes_max: u32,
     pub level: ReadLevel,
     /// Whether to wait at the end, rather than answer with nothing.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use thalweg_io::Backend;
 
 use crate::ids::{Offset, PartitionId};
-use crate::read::request::{FetchError, FetchRequest, From};
+use crate::read::request::{FetchError, FetchRequest, ReadFrom};
 use crate::shard::Core;
 
 impl<B: Backend> Core<B> {
@@ -24,8 +24,8 @@ impl<B: Backend> Core<B> {
             return request.slot.fill(Err(FetchError::TooManyWaiting(self.shard)));
         }
         // "Latest" means the end as it was when the reader asked; a timestamp may still be ahead.
-        if request.from == From::Latest {
-            request.from = From::Offset(end);
+        if request.from == ReadFrom::Latest {
+            request.from = ReadFrom::Offset(end);
         }
         let list = state.waiting.entry(request.partition).or_default();
         let before = list.len();
