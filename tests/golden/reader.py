@@ -1,128 +1,15 @@
 #!/usr/bin/env python3
-"""Reads the files of a Thalweg data directory, written from docs/format.md alone.
+"""Reads the files of a Thalweg data directory, written from docs/format.md alone: WAL and segments here,
+the rest in manifest.py.
 
 Usage: reader.py FILE...   Prints one JSON object per line; ends with status 1 at the first damage.
 """
 
-import json
 import struct
 import sys
 
-BLOCK = 4096
-TABLE = []
-for index in range(256):
-    for _ in range(8):
-        index = (index >> 1) ^ (0x82F63B78 if index & 1 else 0)
-    TABLE.append(index)
-
-
-def crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF
-
-
-assert crc32c(b"123456789") == 0xE3069283
-
-
-class Damage(Exception):
-    pass
-
-
-def check(holds, what):
-    if not holds:
-        raise Damage(what)
-
-
-def padded(length, to):
-    return (length + to - 1) // to * to
-
-
-def show(kind, **fields):
-    print(json.dumps({"kind": kind, **fields}, ensure_ascii=False))
-
-
-def text(data):
-    """Bytes for people: as they are if plain ASCII, else in hex."""
-    if data is None or all(0x20 <= byte < 0x7F and byte not in b'"\\' for byte in data):
-        return None if data is None else data.decode("ascii")
-    return "0x" + data.hex()
-
-
-class Fields:
-    """Takes fields from the front of bytes."""
-
-    def __init__(self, data):
-        self.data, self.at = data, 0
-
-    def take(self, length):
-        check(self.at + length <= len(self.data), "cut short")
-        self.at += length
-        return self.data[self.at - length : self.at]
-
-    def number(self, code):
-        return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0]
-
-    def numbers(self, codes):
-        return struct.unpack("<" + codes, self.take(struct.calcsize("<" + codes)))
-
-    def u128(self):
-        return int.from_bytes(self.take(16), "little")
-
-    def uvarint(self):
-        value = 0
-        for shift in range(0, 70, 7):
-            byte = self.number("B")
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                check(value < 1 << 64, "a varint of more than 64 bits")
-                return value
-        raise Damage("a varint of more than ten bytes")
-
-    def zigzag(self):
-        value = self.uvarint()
-        return (value >> 1) ^ -(value & 1)
-
-    def prefixed(self):
-        return self.take(self.uvarint())
-
-    def optional(self):
-        length = self.uvarint()
-        return self.take(length - 1) if length else None
-
-    def reserved(self, length):
-        check(not any(self.take(length)), "reserved bytes are not zero")
-
-    def magic(self, name):
-        found = self.take(8)
-        check(found[:7] == name + b"\0", f"magic {found!r}")
-        check(found[7] == 1, f"version {found[7]}")
-
-    def end(self):
-        check(self.at == len(self.data), "bytes left over")
-
-
-def superblock(data):
-    fields = Fields(data[:64])
-    fields.magic(b"TLWDIR")
-    check(fields.number("I") == crc32c(data[12:64]), "superblock checksum")
-    shards, directory = fields.number("I"), fields.u128()
-    file_bytes, speed, created_ms = fields.numbers("QQq")
-    fields.reserved(8)
-    show("superblock", shards=shards, directory=f"{directory:032x}", wal_file_bytes=file_bytes,
-         replay_speed=speed, created_ms=created_ms)
-
-
-def settings(fields):
-    flags = fields.number("B")
-    check(flags < 8, "settings flags")
-    return {
-        "compact": bool(flags & 1),
-        "bytes_max": fields.number("Q") if flags & 2 else None,
-        "age_max_ms": fields.number("Q") if flags & 4 else None,
-        "tombstone_age_ms": fields.number("Q"),
-    }
+from fields import BLOCK, Damage, Fields, check, crc32c, padded, settings, show, text
+from manifest import manifest, superblock
 
 
 def control(partition, body):
@@ -278,52 +165,6 @@ def show_run(data, run, entries):
     check(total == size and held == sum(header["count"] for header in headers), "sums of the run")
     check(all(header["partition"] == partition for header in headers), "partition of the run")
     check(min_ms == min(header["base_ms"] for header in headers), "smallest timestamp of the run")
-
-
-def change(fields):
-    tag, first = fields.number("B"), fields.number("Q")
-    names = ["wal_file_added", "wal_file_removed", "floor", "segment_added", "segment_removed",
-             "partition_created", "partition_deleted", "trimmed", "configured", "next_partition", "next_file",
-             "joint_resolved", "durable"]
-    subjects = ["file", "file", "sequence", "file", "file", "partition", "partition", "partition",
-                "partition", "partition", "file", "transaction", "group"]
-    check(1 <= tag <= 13, "manifest change")
-    said = {subjects[tag - 1]: first}
-    if tag == 3:
-        said["group"] = fields.number("Q")
-    elif tag == 4:
-        keys = ["file_bytes", "batch_bytes", "footer_crc", "runs", "holds"]
-        said.update(zip(keys, fields.numbers("QQIIB")))
-        said["holds"] = ["promoted", "shared", "own", "merged"][said["holds"]]
-    elif tag in (6, 9):
-        said.update(settings(fields))
-    if tag in (6, 8):
-        said["log_start"] = fields.number("Q")
-    if tag == 6:
-        said["name"] = fields.prefixed().decode("utf-8")
-    show("change", change=names[tag - 1], **said)
-
-
-def manifest(data):
-    at, before = 0, None
-    while at < len(data) and any(data[at : at + BLOCK]):
-        header = Fields(data[at : at + 52])
-        header.magic(b"TLWMAN")
-        crc, length, revision, previous, shard, snapshot = header.numbers("IIQIHB")
-        header.reserved(1)
-        directory, count = header.u128(), header.number("I")
-        check(52 <= length <= len(data) - at, "edit len")
-        check(crc == crc32c(data[at + 12 : at + length]), f"edit checksum at byte {at}")
-        check(snapshot == (before is None), "a snapshot is first, and only that")
-        check(previous == (before[0] if before else 0), "edit chain")
-        check(before is None or revision == before[1] + 1, "revision")
-        show("edit", position=at, len=length, revision=revision, previous=previous, shard=shard,
-             snapshot=bool(snapshot), directory=f"{directory:032x}", changes=count)
-        fields = Fields(data[at + 52 : at + length])
-        for _ in range(count):
-            change(fields)
-        fields.end()
-        at, before = at + padded(length, BLOCK), (crc, revision)
 
 
 def read(data):
