@@ -60,8 +60,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         p99.sort_by(f64::total_cmp);
         println!("{name}: p50 {:.2} × floor, p99 {:.2} × floor", p50[rounds / 2], p99[rounds / 2]);
     }
-    shard.close();
-    engine.close();
+    shard.close()?;
+    engine.close()?;
     Ok(())
 }
 

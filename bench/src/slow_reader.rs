@@ -92,7 +92,7 @@ fn main() -> Result<()> {
         }
     }
     print_ratios(&rows);
-    engine.close();
+    engine.close()?;
     Ok(())
 }
 

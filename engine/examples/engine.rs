@@ -49,6 +49,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Readers wait at the end; this one stops there.
     let count = sensors.read(ReadFrom::Earliest).to_end().records().count();
     println!("{count} records in {name}");
-    engine.close();
+    engine.close()?;
     Ok(())
 }

@@ -35,6 +35,6 @@ async fn run(dir: PathBuf) -> Result<usize, Box<dyn Error>> {
     while let Some(batch) = shard.drive(reader.next_batch()).await {
         records += batch?.records().count();
     }
-    shard.close_within().await;
+    shard.close_within().await?;
     Ok(records)
 }

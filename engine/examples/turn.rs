@@ -39,6 +39,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         records += batch?.records().count();
     }
     println!("{records} records in {name}");
-    shard.close();
+    shard.close()?;
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use thalweg_io::boot::{self, Chosen};
 use thalweg_io::{BlockingBackend, DirLock, Reactor, pin};
 
+use crate::append::AppendError;
 use crate::config::Config;
 use crate::ids::{GroupNumber, ShardId};
 use crate::log::Log;
@@ -144,9 +145,15 @@ impl Engine {
         &self.chosen
     }
 
-    /// Finishes what is queued, proves it durable, and ends the shards' threads.
-    pub fn close(self) {
+    /// Finishes what is queued, proves it durable, and ends the shards' threads. Dropping the engine
+    /// does the same, and says nothing of how it went.
+    ///
+    /// # Errors
+    /// [`AppendError::Halted`] if a shard had stopped: what was accepted there may not be stored.
+    pub fn close(self) -> Result<(), AppendError> {
+        let log = self.log.clone();
         drop(self);
+        log.how_it_ended()
     }
 }
 

@@ -263,6 +263,12 @@ impl Log {
         Ticket::send(&link.mailbox, slot, None, request)
     }
 
+    /// Whether every shard ended by being closed.
+    pub(crate) fn how_it_ended(&self) -> Result<(), AppendError> {
+        let ends = self.inner.links.iter().filter_map(|link| link.mailbox.ended());
+        ends.filter(|end| **end != AppendError::Closed).map(|end| Err(end.clone())).next().unwrap_or(Ok(()))
+    }
+
     /// Why a shard has ended, if any has.
     #[must_use]
     pub fn ended(&self) -> Option<AppendError> {

@@ -95,7 +95,7 @@ fn closing_wakes_a_waiting_reader() {
     let mut reader = p.read(ReadFrom::Earliest);
     let reading = std::thread::spawn(move || reader.next());
     std::thread::sleep(std::time::Duration::from_millis(50));
-    engine.close();
+    engine.close().unwrap();
     let answer = reading.join().unwrap();
     assert!(answer.unwrap().is_err(), "a waiting reader hears that the log is closed");
     assert!(p.append("late").wait().is_err());
@@ -161,7 +161,7 @@ fn a_log_moves_between_backends_and_ways_to_run_it() {
             let mut shard = OwnedShard::open(config.clone()).unwrap();
             let p = shard.log().partition("p").unwrap();
             assert_eq!(shard.block_on(p.append(format!("{life}"))).unwrap().base_offset, Offset(life));
-            shard.close();
+            shard.close().unwrap();
         }
     }
 }

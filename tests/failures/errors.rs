@@ -1,7 +1,7 @@
 //! Operations that fail.
 
-use thalweg::{AppendError, FetchError, Offset, PartitionConfig, ReadFrom};
-use thalweg_io::sim::{Effect, FaultRule, OpKind, SimOptions};
+use thalweg::{Ack, AppendError, AppendOptions, FetchError, Offset, OwnedShard, PartitionConfig, ReadFrom};
+use thalweg_io::sim::{Effect, FaultRule, OpKind, SimDisk, SimOptions};
 use thalweg_tests::{Host, HostExt, Sim, block_on, small};
 
 use crate::{EIO, check, fill, on_disks, value};
@@ -214,4 +214,19 @@ fn a_wal_file_that_can_not_be_sealed_stops_appends_with_its_reason() {
         let _unanswered = p.append("refused");
         host.close().await;
     });
+}
+
+#[test]
+fn closing_a_log_that_has_stopped_says_so() {
+    let disk = SimDisk::new(1);
+    let mut shard = OwnedShard::open_on(disk.backend(), small(), None).unwrap();
+    let creating = shard.log().start_create("p", PartitionConfig::default());
+    let p = shard.block_on(creating).unwrap();
+    disk.fail_next(OpKind::Write, ".log", EIO);
+    let accepted = AppendOptions { ack: Ack::Accepted, ..AppendOptions::default() };
+    let ticket = p.append_with("accepted, and not stored", accepted);
+    shard.block_on(ticket).unwrap();
+    assert!(matches!(shard.close(), Err(AppendError::Halted { .. })));
+    let shard = OwnedShard::open_on(disk.backend(), small(), None).unwrap();
+    assert_eq!(shard.close(), Ok(()));
 }

@@ -144,7 +144,7 @@ fn the_engine_opens_them_and_goes_on() {
     let events = shard.log().partition("events").expect("a known partition");
     let ticket = events.append("seven");
     assert_eq!(shard.block_on(ticket).expect("an append").base_offset.0, 7);
-    shard.close();
+    shard.close().unwrap();
 }
 
 /// Runs the Python reader; none, and loudly, where there is no Python.

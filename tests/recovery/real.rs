@@ -88,7 +88,7 @@ fn a_joint_append_whose_other_half_is_lost_is_cut_everywhere_and_stays_cut() {
     // What a crash leaves: after a close the end of each shard is known, and losing it is damage.
     let crashed = tempfile::tempdir().unwrap();
     copy(dir.path(), crashed.path());
-    engine.close();
+    engine.close().unwrap();
     let dir = crashed;
 
     let shard = (0..2).map(|shard| dir.path().join(format!("shard-{shard}")));
@@ -103,14 +103,14 @@ fn a_joint_append_whose_other_half_is_lost_is_cut_everywhere_and_stays_cut() {
     assert_eq!((values(&left), values(&right)), (vec!["alone".to_owned()], vec!["alone".to_owned()]));
     let at = left.append("anew").wait().unwrap();
     assert_eq!(at.base_offset.0, 1);
-    engine.close();
+    engine.close().unwrap();
 
     for _ in 0..2 {
         let engine = Engine::open(config(dir.path(), 2)).unwrap();
         let (left, right) = (engine.partition("left").unwrap(), engine.partition("right").unwrap());
         let want = vec!["alone".to_owned(), "anew".to_owned()];
         assert_eq!((values(&left), values(&right)), (want, vec!["alone".to_owned()]));
-        engine.close();
+        engine.close().unwrap();
     }
 }
 
@@ -120,7 +120,7 @@ fn joint_appends_beside_a_close_are_whole_or_nothing() {
     let engine = Engine::open(config(dir.path(), 2)).unwrap();
     engine.create("left", PartitionConfig::default()).unwrap();
     engine.create("right", PartitionConfig::default()).unwrap();
-    engine.close();
+    engine.close().unwrap();
     let mut acknowledged = 0;
     for round in 0..20 {
         let engine = Engine::open(config(dir.path(), 2)).unwrap();
@@ -144,7 +144,7 @@ fn joint_appends_beside_a_close_are_whole_or_nothing() {
             tickets.into_iter().map(|ticket| ticket.wait()).filter(|answer| answer.is_ok()).count()
         });
         std::thread::sleep(std::time::Duration::from_millis(round));
-        engine.close();
+        engine.close().unwrap();
         acknowledged = sure + appender.join().unwrap();
     }
 }
@@ -152,7 +152,7 @@ fn joint_appends_beside_a_close_are_whole_or_nothing() {
 #[test]
 fn a_shard_that_does_not_open_leaves_no_other_running() {
     let dir = tempfile::tempdir().unwrap();
-    Engine::open(config(dir.path(), 2)).unwrap().close();
+    Engine::open(config(dir.path(), 2)).unwrap().close().unwrap();
     std::fs::write(dir.path().join("shard-1/quarantine"), b"in the way").unwrap();
     std::fs::write(dir.path().join("shard-1/00000000000000ff.log"), vec![0; BLOCK]).unwrap();
     for _ in 0..2 {
@@ -160,7 +160,7 @@ fn a_shard_that_does_not_open_leaves_no_other_running() {
         assert!(matches!(error, OpenError::Shard { .. }), "{error}");
     }
     std::fs::remove_file(dir.path().join("shard-1/quarantine")).unwrap();
-    Engine::open(config(dir.path(), 2)).unwrap().close();
+    Engine::open(config(dir.path(), 2)).unwrap().close().unwrap();
 }
 
 #[test]
@@ -170,6 +170,6 @@ fn a_directory_in_use_is_refused_and_the_owner_named() {
     let error = Engine::open(config(dir.path(), 1)).map(|_| ()).unwrap_err();
     assert!(matches!(error, OpenError::Lock(_)), "{error}");
     assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
-    engine.close();
-    Engine::open(config(dir.path(), 1)).unwrap().close();
+    engine.close().unwrap();
+    Engine::open(config(dir.path(), 1)).unwrap().close().unwrap();
 }

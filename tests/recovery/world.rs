@@ -268,7 +268,7 @@ impl<'a> Life<'a> {
     /// Finishes and ends the process in good order.
     pub(crate) fn close(mut self) {
         self.pump();
-        self.shard.close();
+        let _ = self.shard.close();
     }
 }
 

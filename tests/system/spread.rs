@@ -51,6 +51,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     mark("end");
     println!("{}", groups(&engine) - before);
-    engine.close();
+    engine.close().unwrap();
     Ok(())
 }

@@ -91,7 +91,7 @@ pub(crate) fn run(global: &Global, args: AppendArgs) -> anyhow::Result<ExitCode>
             acked.base, acked.end
         ))),
         _ => {
-            engine.close();
+            engine.close()?;
             Ok(code)
         }
     }

@@ -59,7 +59,7 @@ pub(crate) fn run(global: &Global, args: &ConfigureArgs) -> anyhow::Result<ExitC
     let configured = partition.configure(config).wait();
     configured.with_context(|| format!("{:?} was not changed", args.name))?;
     let info = open::describe(&engine, &partition)?;
-    engine.close();
+    engine.close()?;
     show(global, &info)?;
     Ok(ExitCode::SUCCESS)
 }

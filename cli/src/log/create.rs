@@ -82,6 +82,6 @@ pub(crate) fn run(global: &Global, args: &CreateArgs) -> anyhow::Result<ExitCode
         eprintln!("warning: {:?} exists with other settings, which were left alone", info.name);
     }
     out.flush()?;
-    engine.close();
+    engine.close()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -48,6 +48,6 @@ pub(crate) fn run(global: &Global, args: &DeleteArgs) -> anyhow::Result<ExitCode
         out.line(format_args!("deleted {what}"))?;
     }
     out.flush()?;
-    engine.close();
+    engine.close()?;
     Ok(ExitCode::SUCCESS)
 }

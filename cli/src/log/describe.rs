@@ -23,7 +23,7 @@ pub(crate) fn run(global: &Global, args: &DescribeArgs) -> anyhow::Result<ExitCo
     let engine = open::open_existing(open::config(global)?)?;
     let partition = open::partition(&engine, &args.name)?;
     let info = open::describe(&engine, &partition)?;
-    engine.close();
+    engine.close()?;
     show(global, &info)?;
     Ok(ExitCode::SUCCESS)
 }

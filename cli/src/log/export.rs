@@ -100,7 +100,7 @@ pub(crate) fn run(global: &Global, args: &ExportArgs) -> anyhow::Result<ExitCode
             Ok(ControlFlow::Continue(()))
         })?;
     }
-    engine.close();
+    engine.close()?;
     progress.finish(|| progress_line(&written));
     if let Some(interrupt) = interrupt.filter(Interrupt::is_set) {
         drop(sink);

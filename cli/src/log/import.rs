@@ -131,8 +131,8 @@ fn store(
     let done = import.run();
     let acked = import.window.acked();
     import.progress.finish(|| progress_line(&acked));
-    engine.close();
-    Ok((Stored { id: Some(partition.id()), acked }, done))
+    let closed = engine.close();
+    Ok((Stored { id: Some(partition.id()), acked }, done.and_then(|()| Ok(closed?))))
 }
 
 fn open_acks(path: &PathBuf) -> anyhow::Result<File> {

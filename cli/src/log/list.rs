@@ -17,7 +17,7 @@ const QUESTIONS_MAX: usize = 1024;
 pub(crate) fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let engine = open::open_existing(open::config(global)?)?;
     let found = describe_all(&engine);
-    engine.close();
+    engine.close()?;
     let mut out = Out::new()?;
     if global.json {
         found.iter().try_for_each(|info| out.json(&JsonPartition::from(info)))?;

@@ -42,6 +42,6 @@ pub(crate) fn run(global: &Global, args: &ReadArgs) -> anyhow::Result<ExitCode> 
     };
     let format = RecordFormat::chosen(args.format, global.json);
     start.print(&partition, format, args.max)?;
-    engine.close();
+    engine.close()?;
     Ok(ExitCode::SUCCESS)
 }

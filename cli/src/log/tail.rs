@@ -39,7 +39,7 @@ pub(crate) fn run(global: &Global, args: &TailArgs) -> anyhow::Result<ExitCode> 
     let start = Start::Offset(start_of_last(&partition, &info, args.lines)?);
     let format = RecordFormat::chosen(args.format, global.json);
     start.print(&partition, format, args.max)?;
-    engine.close();
+    engine.close()?;
     Ok(ExitCode::SUCCESS)
 }
 

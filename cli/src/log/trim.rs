@@ -53,6 +53,6 @@ pub(crate) fn run(global: &Global, args: &TrimArgs) -> anyhow::Result<ExitCode> 
         out.line(format_args!("{name:?}: dropped {dropped} offsets, log start offset is {log_start}"))?;
     }
     out.flush()?;
-    engine.close();
+    engine.close()?;
     Ok(ExitCode::SUCCESS)
 }

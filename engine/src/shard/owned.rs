@@ -9,6 +9,7 @@ use std::time::Duration;
 use thalweg_io::boot::{self, BackendKind};
 use thalweg_io::{Backend, Bell, BlockingBackend, DirLock, Nanos, Reactor, UringBackend};
 
+use crate::append::AppendError;
 use crate::config::Config;
 use crate::engine::make_log;
 use crate::log::Log;
@@ -224,21 +225,29 @@ impl OwnedShard {
     }
 
     /// Finishes what is queued and proves it durable.
-    pub fn close(mut self) {
+    ///
+    /// # Errors
+    /// [`AppendError::Halted`] if the shard had stopped: what was accepted may not be stored.
+    pub fn close(mut self) -> Result<(), AppendError> {
         self.log.links().iter().for_each(|link| link.mailbox.close());
         while !self.shard.wind_down() {
             if !self.turn() {
                 self.park();
             }
         }
+        self.log.how_it_ended()
     }
 
     /// As [`close`](Self::close), in an executor whose thread must not block.
-    pub async fn close_within(mut self) {
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub async fn close_within(mut self) -> Result<(), AppendError> {
         self.log.links().iter().for_each(|link| link.mailbox.close());
         while !self.shard.wind_down() {
             let busy = self.turn();
             self.shard.idle_unless(&|| busy).await;
         }
+        self.log.how_it_ended()
     }
 }

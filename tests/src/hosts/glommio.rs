@@ -72,7 +72,7 @@ impl Host for Glommio {
 
     async fn close(&mut self) {
         if let Some(shard) = self.shard.take() {
-            shard.close_within().await;
+            shard.close_within().await.unwrap();
         }
     }
 

@@ -66,7 +66,7 @@ impl Host for Owned {
 
     async fn close(&mut self) {
         if let Some(shard) = self.shard.take() {
-            shard.close();
+            shard.close().unwrap();
         }
     }
 

@@ -70,7 +70,7 @@ impl Host for Sim {
 
     async fn close(&mut self) {
         if let Some(shard) = self.shard.take() {
-            shard.close();
+            let _ = shard.close();
         }
     }
 

@@ -62,7 +62,7 @@ impl Host for Threads {
 
     async fn close(&mut self) {
         if let Some(engine) = self.engine.take() {
-            engine.close();
+            engine.close().unwrap();
         }
     }
 
