@@ -108,12 +108,7 @@ pub(crate) async fn settings_survive_and_can_be_changed(mut host: impl Host) {
     assert_eq!(host.describe(&p).await.config, changed);
     assert_eq!(host.append(&p, "no key is needed any more").await, 0);
     for clean in [true, false] {
-        if clean {
-            host.close().await
-        } else {
-            host.crash().await
-        }
-        host.open().await;
+        host.end_and_open(clean).await;
         let p = host.partition("p");
         assert_eq!(host.describe(&p).await.config, changed);
     }

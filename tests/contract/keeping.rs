@@ -33,12 +33,7 @@ pub(crate) async fn trimming_survives_a_restart(mut host: impl Host) {
     fill(&mut host, std::slice::from_ref(&p), 0, 60).await;
     host.drive(p.trim(Offset(250))).await.unwrap();
     for clean in [true, false, true] {
-        if clean {
-            host.close().await
-        } else {
-            host.crash().await
-        }
-        host.open().await;
+        host.end_and_open(clean).await;
         assert_eq!(start(&mut host).await, 250);
         check_filled(&mut host, "p", 250, 600).await;
     }
@@ -46,12 +41,7 @@ pub(crate) async fn trimming_survives_a_restart(mut host: impl Host) {
     let p = host.partition("p");
     host.drive(p.trim(Offset(600))).await.unwrap();
     for clean in [true, false] {
-        if clean {
-            host.close().await
-        } else {
-            host.crash().await
-        }
-        host.open().await;
+        host.end_and_open(clean).await;
         assert_eq!(start(&mut host).await, 600);
         let p = host.partition("p");
         assert_eq!(host.values(&p).await, (0, vec![]));
@@ -76,12 +66,7 @@ pub(crate) async fn a_trim_inside_a_batch_keeps_the_rest_of_it(mut host: impl Ho
     host.until("sealed", |stats| stats.files_sealed > 0).await;
     check_filled(&mut host, "p", 5, 10).await;
     for clean in [true, false] {
-        if clean {
-            host.close().await
-        } else {
-            host.crash().await
-        }
-        host.open().await;
+        host.end_and_open(clean).await;
         check_filled(&mut host, "p", 5, 10).await;
     }
     let p = host.partition("p");

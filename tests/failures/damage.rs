@@ -1,22 +1,27 @@
 //! Bytes that come back other than they were written.
 
-use thalweg::{FetchError, Offset, ReadFrom};
+use thalweg::{FetchError, Offset, Partition, ReadFrom};
 use thalweg_io::sim::{Effect, FaultRule, OpKind, SimRandom};
-use thalweg_tests::HostExt;
+use thalweg_tests::{HostExt, Sim};
 
 use crate::{check, fill, on_disks, value};
+
+/// A log with most of its records in segments and nothing in the cache, and where it ends.
+async fn sealed(host: &mut Sim) -> (Partition, u64) {
+    host.open().await;
+    let p = host.create("p").await;
+    let end = fill(host, &p, 0, 400).await;
+    host.until("sealed", |stats| stats.segments >= 2).await;
+    host.settled().await;
+    host.reopen().await;
+    (host.partition("p"), end)
+}
 
 #[test]
 fn a_read_that_lies_is_never_served() {
     for effect in [Effect::FlipBit, Effect::Misdirect, Effect::Short] {
         on_disks(async |mut host| {
-            host.open().await;
-            let p = host.create("p").await;
-            let end = fill(&mut host, &p, 0, 400).await;
-            host.until("sealed", |stats| stats.segments >= 2).await;
-            host.settled().await;
-            host.reopen().await;
-            let p = host.partition("p");
+            let (p, end) = sealed(&mut host).await;
             let mut refused = 0;
             for offset in (0..end).step_by(30) {
                 host.disk.plan(FaultRule::new(OpKind::Read, effect.clone()).on(".log").always());
@@ -43,13 +48,7 @@ fn a_read_that_lies_is_never_served() {
 #[test]
 fn a_bit_that_rots_in_a_segment_is_told_and_not_served() {
     on_disks(async |mut host| {
-        host.open().await;
-        let p = host.create("p").await;
-        let end = fill(&mut host, &p, 0, 400).await;
-        host.until("sealed", |stats| stats.segments >= 2).await;
-        host.settled().await;
-        host.reopen().await;
-        let p = host.partition("p");
+        let (p, end) = sealed(&mut host).await;
         let mut random = SimRandom::new(end, "rot");
         let files: Vec<_> =
             host.disk.files().into_iter().filter(|(path, _)| path.extension().is_some()).collect();

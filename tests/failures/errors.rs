@@ -57,12 +57,7 @@ fn a_failed_manifest_stops_the_shard_and_reopening_finds_everything() {
             assert!(matches!(error, AppendError::Halted { .. }), "{error}");
             assert!(error.to_string().contains("anifest"), "{error}");
             for clean in [false, true] {
-                if clean {
-                    host.close().await
-                } else {
-                    host.crash().await
-                }
-                host.open().await;
+                host.end_and_open(clean).await;
                 let p = host.partition("p");
                 let found = host.values(&p).await.1.len() as u64;
                 assert!(found == end || found == end + 1, "{found} records, {end} were acknowledged");

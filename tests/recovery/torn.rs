@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use thalweg::PartitionConfig;
 use thalweg::wal::group::GroupHeader;
+use thalweg::{Config, PartitionConfig};
 use thalweg_io::BLOCK;
 use thalweg_io::sim::{SECTOR, SimDisk, SimOptions, Undecided};
 
@@ -116,16 +116,22 @@ fn a_marker_follows_also_into_a_fresh_file() {
     }
 }
 
+/// Settings with which several large groups are in flight.
+fn pipelined() -> Config {
+    let mut config = config();
+    config.group.bytes_max = 64 << 10;
+    config.limits.queue_bytes_max = 4 << 20;
+    config.group.in_flight_max = 4;
+    config.wal.file_bytes = 1 << 20;
+    config.cache.bytes = 4 << 20;
+    config
+}
+
 /// Several groups in flight, each sector of each write kept or lost on its own.
 #[test]
 fn groups_in_flight_are_kept_in_order_or_not_at_all() {
     for seed in 0..400 {
-        let mut config = config();
-        config.group.bytes_max = 64 << 10;
-        config.limits.queue_bytes_max = 4 << 20;
-        config.group.in_flight_max = 4;
-        config.wal.file_bytes = 1 << 20;
-        config.cache.bytes = 4 << 20;
+        let config = pipelined();
         let disk = SimDisk::with_options(seed, SimOptions::random());
         let (mut model, mut next_id) = (Model::new(), 1);
         let mut life = Life::open(&disk, &config, &mut model, &mut next_id).unwrap();
@@ -158,12 +164,7 @@ fn groups_in_flight_are_kept_in_order_or_not_at_all() {
 fn the_first_of_several_in_flight_missing_drops_the_rest() {
     let mut found = 0;
     for seed in 0..60 {
-        let mut config = config();
-        config.group.bytes_max = 64 << 10;
-        config.limits.queue_bytes_max = 4 << 20;
-        config.group.in_flight_max = 4;
-        config.wal.file_bytes = 1 << 20;
-        config.cache.bytes = 4 << 20;
+        let config = pipelined();
         let disk = SimDisk::with_options(seed, SimOptions::strict());
         let (mut model, mut next_id) = (Model::new(), 1);
         let mut life = Life::open(&disk, &config, &mut model, &mut next_id).unwrap();
@@ -179,7 +180,6 @@ fn the_first_of_several_in_flight_missing_drops_the_rest() {
             Undecided::InFlight(_) => !std::mem::take(&mut first),
             _ => true,
         });
-        let mut again = 0;
         for round in 0..2 {
             let mut shard = open(&disk, &config).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             found += usize::from(shard.recovery().dropped.is_some());
@@ -190,10 +190,8 @@ fn the_first_of_several_in_flight_missing_drops_the_rest() {
             let mut life = Life::open(&disk, &config, &mut model, &mut next_id).unwrap();
             life.append("a", 3, 1000);
             assert!(life.pump());
-            again += 1;
             disk.kill();
         }
-        assert_eq!(again, 2);
     }
     assert!(found > 0, "no run dropped anything");
 }

@@ -84,6 +84,16 @@ pub trait HostExt: Host {
         self.open().await;
     }
 
+    /// Ends the log, by closing it or by a crash, and opens it again.
+    async fn end_and_open(&mut self, clean: bool) {
+        if clean {
+            self.close().await;
+        } else {
+            self.crash().await;
+        }
+        self.open().await;
+    }
+
     /// Makes a partition with default settings.
     async fn create(&mut self, name: &str) -> Partition {
         self.create_with(name, PartitionConfig::default()).await.expect("a new partition")

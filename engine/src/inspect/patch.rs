@@ -9,14 +9,13 @@ use thalweg_io::{AlignedBuf, BLOCK, Backend, Op, OpenMode, Reactor};
 use crate::governor::Governor;
 use crate::ids::{FileNumber, GroupNumber, Offset, PartitionId, WalSequence};
 use crate::inspect::InspectError;
-use crate::inspect::remains::read_readable;
 use crate::inspect::repair::Work;
 use crate::inspect::salvage::Saved;
 use crate::manifest::{Change, ManifestError, ManifestFile, SegmentKind, SegmentMeta};
 use crate::segment::{SegmentIdentity, SegmentWriter};
 use crate::shard::core::{file_name, file_path};
 use crate::shard::quarantine::Quarantine;
-use crate::wal::life::Life;
+use crate::wal::life::{Life, read_file};
 
 /// A run to be written: a gap in a partition, and what is left of its records.
 pub(super) struct Patch {
@@ -96,7 +95,7 @@ impl<B: Backend> Work<'_, B> {
         for file in self.scan.files.iter().filter(|file| self.wal_damaged && file.life != Life::Spare) {
             let (from, len) =
                 self.reactor.open(file_path(&self.place.dir, file.number), OpenMode::Read).await?;
-            let (bytes, _) = read_readable(self.reactor, from, len).await;
+            let (bytes, _) = read_file(self.reactor, from, len).await;
             self.reactor.run(Op::Close { file: from }).await?;
             let name = format!("repair-{}.bin", file_name(file.number));
             quarantine.keep(&name, AlignedBuf::padded(&bytes)).await?;

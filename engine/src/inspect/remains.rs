@@ -3,18 +3,15 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use thalweg_io::{AlignedBuf, BLOCK, Backend, FileId, Reactor};
+use thalweg_io::{BLOCK, Backend, Reactor};
 
 use crate::ids::{FileNumber, GroupNumber, WalSequence};
 use crate::record::{BatchHeader, BatchKind, check_batch};
 use crate::wal::control::Control;
 use crate::wal::file_header::FileHeader;
 use crate::wal::group::{BatchDigest, GROUP_HEADER_BYTES, GroupHeader};
-use crate::wal::life::{FoundFile, Life, WalIdentity};
+use crate::wal::life::{FoundFile, Life, WalIdentity, read_file};
 use crate::wal::scan::Scan;
-
-/// Bytes read at a time.
-const READ_BYTES: usize = 1 << 20;
 
 /// What is left, in order of group numbers.
 #[derive(Default)]
@@ -212,7 +209,8 @@ impl<'a> Walk<'a> {
             // A later life may start at a group that this file has too: the log was cut there.
             let later = live[index + 1..].iter().filter(|(_, file, _)| matches!(file.life, Life::Live(_)));
             let limit = later.map(|(.., header)| header.first_group).chain(end).min();
-            let (bytes, unreadable) = read_readable(reactor, file.id, file.len).await;
+            let (bytes, unreadable) = read_file(reactor, file.id, file.len).await;
+            let unreadable = unreadable.map(|(at, _)| at);
             self.file(file, header, limit.unwrap_or(GroupNumber(u64::MAX)), bytes.into());
             let last = index + 1 == live.len();
             if let Some(from) = unreadable.filter(|_| last && end.is_none()) {
@@ -307,31 +305,4 @@ impl<'a> Walk<'a> {
             self.remains.pieces.push(Piece::Hole(Hole { file, position: 0, bytes, reason }));
         }
     }
-}
-
-/// What can be read of a file, zeros where it can't, and the first byte that can't be read.
-pub(super) async fn read_readable<B: Backend>(
-    reactor: &Reactor<B>,
-    file: FileId,
-    len: u64,
-) -> (Vec<u8>, Option<u64>) {
-    let len = usize::try_from(len).unwrap_or(usize::MAX) / BLOCK * BLOCK;
-    let mut bytes = vec![0; len];
-    let mut unreadable = None;
-    let mut at = 0;
-    let mut size = READ_BYTES;
-    while at < len {
-        let want = size.min(len - at);
-        let (buf, read) = reactor.read(file, at as u64, AlignedBuf::zeroed(want)).await;
-        match read {
-            Ok(read) => bytes[at..at + read.min(want)].copy_from_slice(&buf[..read.min(want)]),
-            Err(_) if want > BLOCK => {
-                size = BLOCK;
-                continue;
-            }
-            Err(_) => drop(unreadable.get_or_insert(at as u64)),
-        }
-        at += want;
-    }
-    (bytes, unreadable)
 }

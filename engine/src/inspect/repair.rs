@@ -14,7 +14,7 @@ use crate::ids::{FileNumber, GroupNumber, Offset, PartitionId, ShardId};
 use crate::inspect::catalog::{joints, plan_catalog};
 use crate::inspect::ledger::Ledger;
 use crate::inspect::patch::Patch;
-use crate::inspect::remains::{Remains, read_readable};
+use crate::inspect::remains::Remains;
 use crate::inspect::salvage::{Pool, Saved};
 use crate::inspect::segments::{Range, examine, salvage};
 use crate::inspect::{Access, InspectError, open, read_superblock, read_wal, wal_identity};
@@ -24,7 +24,7 @@ use crate::shard::core::file_path;
 use crate::shard::recover::ShardPlace;
 use crate::shard::replay::check_revision;
 use crate::wal::decide::{Decision, decide};
-use crate::wal::life::{WalIdentity, strays};
+use crate::wal::life::{WalIdentity, read_file, strays};
 use crate::wal::scan::Scan;
 
 /// Offsets stay below this, so that the next one is always a number.
@@ -205,7 +205,7 @@ impl<'a, B: Backend> Work<'a, B> {
                         let _ = self.reactor.run(Op::Close { file }).await;
                         continue;
                     }
-                    let (bytes, _) = read_readable(self.reactor, file, len).await;
+                    let (bytes, _) = read_file(self.reactor, file, len).await;
                     let _ = self.reactor.run(Op::Close { file }).await;
                     let mut found = Pool::default();
                     let salvaged = salvage(&mut found, bytes, &examined, &meta);
@@ -270,7 +270,7 @@ impl<'a, B: Backend> Work<'a, B> {
             let Ok((file, len)) = self.reactor.open(&path, OpenMode::Read).await else { continue };
             let examined = examine(self.reactor, &self.place, None, file, len).await;
             if let Some(footer) = &examined.footer {
-                let (bytes, _) = read_readable(self.reactor, file, len).await;
+                let (bytes, _) = read_file(self.reactor, file, len).await;
                 self.accounted.extend(self.pool.search_entries(bytes, footer));
                 self.covered.extend(&footer.runs);
             }

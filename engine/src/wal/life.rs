@@ -170,7 +170,7 @@ pub(super) async fn read_footer_position<B: Backend>(
 }
 
 /// Reads a file. What can't be read is zeros, with the first place and error beside it.
-pub(super) async fn read_file<B: Backend>(
+pub(crate) async fn read_file<B: Backend>(
     reactor: &Reactor<B>,
     id: FileId,
     len: u64,
