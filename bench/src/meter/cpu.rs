@@ -1,0 +1,75 @@
+//! Processor time, from `/proc`.
+
+use std::fs;
+
+/// Processor time of the process and of everybody else since a point in time.
+pub struct Cpu {
+    own_ns: u64,
+    all_ns: u64,
+}
+
+/// Unit of the kernel's processor times in `/proc/stat`, ns.
+const TICK_NS: u64 = 10_000_000;
+
+impl Cpu {
+    /// Starts to count.
+    #[must_use]
+    pub fn start() -> Cpu {
+        Cpu { own_ns: own_ns(), all_ns: all_ns() }
+    }
+
+    /// Nanoseconds that this process used since.
+    #[must_use]
+    pub fn own_ns(&self) -> u64 {
+        own_ns().saturating_sub(self.own_ns)
+    }
+
+    /// Nanoseconds that others used since, the kernel's work for this process among them.
+    #[must_use]
+    pub fn others_ns(&self) -> u64 {
+        all_ns().saturating_sub(self.all_ns).saturating_sub(self.own_ns())
+    }
+}
+
+/// Nanoseconds that the threads of the engine's shards have used so far.
+#[must_use]
+pub fn shard_cpu_ns() -> u64 {
+    threads_ns(|name| name.starts_with("thalweg-"))
+}
+
+fn own_ns() -> u64 {
+    threads_ns(|_| true)
+}
+
+fn threads_ns(wanted: impl Fn(&str) -> bool) -> u64 {
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return 0 };
+    let of_task = |dir: fs::DirEntry| {
+        let name = fs::read_to_string(dir.path().join("comm")).ok()?;
+        let stat = fs::read_to_string(dir.path().join("schedstat")).ok().filter(|_| wanted(&name))?;
+        stat.split(' ').next()?.parse::<u64>().ok()
+    };
+    tasks.flatten().filter_map(of_task).sum()
+}
+
+fn all_ns() -> u64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let words = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    let ticks: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
+    // User, nice, system, idle, waiting, interrupts twice, stolen; guests are in the first two.
+    [0, 1, 2, 5, 6, 7].iter().filter_map(|index| ticks.get(*index)).sum::<u64>() * TICK_NS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_takes_processor_time_of_this_process() {
+        let cpu = Cpu::start();
+        let mut sum = 0u64;
+        while cpu.own_ns() == 0 {
+            sum = (0..1_000_000u64).fold(sum, |sum, n| std::hint::black_box(sum ^ n));
+        }
+        assert_eq!(threads_ns(|name| name.starts_with("no such thread")), 0);
+    }
+}
