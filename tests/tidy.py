@@ -33,7 +33,6 @@ ENGINE_BANS = "|".join([  # what passes by the simulator, or makes a seed's seco
 ENGINE_MAY = {  # file: what it may use, and why
     "engine/src/engine.rs": ("std::thread::Builder::new std::thread::JoinHandle", "the pinned threads"),
     "engine/src/inspect/mod.rs": (".exists()", "no lock file may be made in a folder that is not ours"),
-    "engine/src/shard/thread.rs": ("Instant Instant::now std::thread::yield_now", "how long it has polled"),
     "engine/src/slot.rs": (
         "std::thread::Thread std::thread::ThreadId std::thread::current std::thread::park", "a caller waits"),
     "engine/src/log.rs": ("std::thread::ThreadId", "who turns a shard must not wait for it"),

@@ -119,14 +119,15 @@ pub struct ThreadConfig {
     /// Pin shard `i` to the `i`-th core the process may use. Default: yes, a shard that moves
     /// loses its caches.
     pub pin: bool,
-    /// How long a shard looks for work before it sleeps, µs. 50 covers the gap between two
-    /// commits of a fast device; 0 sleeps at once.
+    /// The longest that a shard looks for a commit's end or the next request instead of sleeping,
+    /// µs: only while they are expected within it. 500 covers the commit of any SSD, whose time a
+    /// wake-up would add to; a shard with less to do sleeps. 0 sleeps at once.
     pub poll_us: u32,
 }
 
 impl Default for ThreadConfig {
     fn default() -> ThreadConfig {
-        ThreadConfig { backend: BackendSetting::Auto, pin: true, poll_us: 50 }
+        ThreadConfig { backend: BackendSetting::Auto, pin: true, poll_us: 500 }
     }
 }
 

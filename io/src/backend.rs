@@ -260,6 +260,12 @@ pub trait Backend: 'static {
         std::future::ready(())
     }
 
+    /// Lets whoever else wants the core have it for a moment, for a caller that looks for what it
+    /// waits for instead of sleeping. False where looking again brings nothing: it should park.
+    fn yield_core(&self) -> bool {
+        false
+    }
+
     /// Operations submitted and not yet reaped.
     fn in_flight(&self) -> usize;
 

@@ -186,6 +186,13 @@ impl Backend for BlockingBackend {
         real_files::sleep(&self.wake, deadline.map(|at| at.since(self.now())));
     }
 
+    fn yield_core(&self) -> bool {
+        // Never spin without yielding: on a device without FUA the commit completes in a kernel
+        // thread of this very core, which a spinning thread delays by whole ticks.
+        std::thread::yield_now();
+        true
+    }
+
     fn in_flight(&self) -> usize {
         self.queue.len()
     }

@@ -200,6 +200,11 @@ impl<B: Backend> Reactor<B> {
         self.inner.backend.borrow_mut().park(deadline);
     }
 
+    /// Lets others have the core for a moment. False where looking again brings nothing.
+    pub fn yield_core(&self) -> bool {
+        self.inner.backend.borrow().yield_core()
+    }
+
     /// As [`park`](Self::park), without blocking the thread when the backend lives in an executor.
     pub async fn idle(&self, deadline: Option<Nanos>) {
         let deadline = self.next_deadline(deadline);

@@ -348,7 +348,9 @@ impl<B: Backend> Shard<B> {
     fn flushed(&mut self, formed: Formed) {
         self.core.state_mut().wal.durable = formed.number;
         self.last_durable = self.core.reactor.now();
-        self.core.governor.committed(self.last_durable.since(formed.formed_at));
+        let took = self.last_durable.since(formed.formed_at);
+        self.core.governor.committed(took);
+        self.polling.borrow_mut().committed(took);
         for (part, places) in &formed.joints {
             part.durable(places.iter().copied());
         }

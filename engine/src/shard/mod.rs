@@ -3,10 +3,12 @@
 pub(crate) mod core;
 pub(crate) mod format;
 pub(crate) mod owned;
+pub(crate) mod polling;
 pub(crate) mod quarantine;
 pub(crate) mod query;
 pub(crate) mod recover;
 pub(crate) mod replay;
+mod rest;
 pub(crate) mod state;
 #[cfg(test)]
 mod tests;

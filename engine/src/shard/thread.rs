@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
-use std::time::{Duration, Instant};
 
 use thalweg_io::boot::BackendKind;
 use thalweg_io::{Backend, BlockingBackend, DirLock, Reactor, Region, UringBackend, pin};
@@ -92,7 +91,7 @@ fn run_on<B: Backend>(backend: B, start: ThreadStart) {
     match opened {
         Ok((shard, opened)) => {
             if start.channels.opened.send(Ok(opened)).is_ok() {
-                live(shard, &start.config);
+                live(shard);
             }
         }
         Err(error) => drop(start.channels.opened.send(Err(error))),
@@ -133,26 +132,14 @@ pub(crate) async fn finish_open<B: Backend>(
 }
 
 /// Turns until the engine is closed.
-fn live<B: Backend>(mut shard: Shard<B>, config: &Config) {
-    let poll = Duration::from_micros(u64::from(config.threads.poll_us));
-    let mut idle_since: Option<Instant> = None;
+fn live<B: Backend>(mut shard: Shard<B>) {
     loop {
         let busy = shard.turn();
         if shard.mailbox().is_closing() && shard.wind_down() {
             return;
         }
-        if busy {
-            idle_since = None;
-            continue;
-        }
-        let since = *idle_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < poll {
-            // Never spin without yielding: on a device without FUA the commit completes in a
-            // kernel thread of this very core, which a spinning thread delays by whole ticks.
-            std::thread::yield_now();
-        } else {
+        if !busy {
             shard.park();
-            idle_since = None;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One turn of a shard: the whole of its life is this, in a loop.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::append::request::{AppendReply, Arrival, Queued};
 use crate::append::{AppendError, Appended};
 use crate::mailbox::{Mailbox, Request};
 use crate::shard::core::Core;
+use crate::shard::polling::Polling;
 
 /// Requests taken from the mailbox in one turn.
 const DRAIN_MAX: usize = 1024;
@@ -37,6 +39,7 @@ pub(crate) struct Shard<B: Backend> {
     pub(crate) held_up: bool,
     /// Whether the manifest has been told, or is being told, that the log is closed.
     pub(crate) closed_noted: bool,
+    pub(crate) polling: RefCell<Polling>,
     /// Kept to be used again.
     pub(crate) assigned: Vec<Assigned>,
     pub(crate) formed_pool: Vec<Formed>,
@@ -45,6 +48,7 @@ pub(crate) struct Shard<B: Backend> {
 impl<B: Backend> Shard<B> {
     pub(crate) fn new(core: Rc<Core<B>>) -> Shard<B> {
         let last_durable = core.reactor.now();
+        let polling = RefCell::new(Polling::new(core.config.threads.poll_us));
         Shard {
             core,
             in_flight: VecDeque::new(),
@@ -54,6 +58,7 @@ impl<B: Backend> Shard<B> {
             starved: false,
             held_up: false,
             closed_noted: false,
+            polling,
             assigned: Vec::new(),
             formed_pool: Vec::new(),
         }
@@ -63,8 +68,11 @@ impl<B: Backend> Shard<B> {
     /// blocks. Returns whether there was anything to do.
     pub(crate) fn turn(&mut self) -> bool {
         let mut busy = self.core.reactor.poll_io();
-        busy |= self.reap();
-        busy |= self.drain();
+        let moved = self.reap() | self.drain();
+        if moved {
+            self.awake();
+        }
+        busy |= moved;
         busy |= self.start_group();
         busy |= self.core.reactor.run_tasks(TASK_STEPS_MAX) > 0;
         busy |= self.core.reactor.poll_io();
@@ -93,14 +101,8 @@ impl<B: Backend> Shard<B> {
     }
 
     /// What has arrived waits in the mailbox, whose bound its senders feel, rather than in here.
-    fn takes_arrivals(&self) -> bool {
+    pub(crate) fn takes_arrivals(&self) -> bool {
         self.core.state().arrival_bytes < u64::from(self.core.config.group.bytes_max) * 2
-    }
-
-    /// Whether the mailbox holds something that can be taken now.
-    fn has_mail(&self) -> bool {
-        let mailbox = &self.core.mailbox;
-        mailbox.has_reads() || (mailbox.has_arrivals() && self.takes_arrivals())
     }
 
     fn take(&mut self, request: Request, now: Nanos) {
@@ -267,55 +269,6 @@ impl<B: Backend> Shard<B> {
             core.halt(&format!("closed while a part of a joint append had no room: {error}"));
         }
         refused > 0
-    }
-
-    /// The time at which a parked shard has to look again, apart from its tasks' timers.
-    pub(crate) fn deadline(&self) -> Option<Nanos> {
-        let state = self.core.state();
-        if state.halted.is_some() {
-            return None;
-        }
-        let linger = state.arrivals.front().filter(|_| self.in_flight.is_empty());
-        let linger = linger.map(|queued| queued.since.plus_us(u64::from(self.core.config.group.linger_us)));
-        // A group that waits for room is woken by whoever makes some.
-        let linger = linger.filter(|_| !self.held_up);
-        let idle = !self.witnessed && self.in_flight.is_empty() && state.arrivals.is_empty();
-        let witness =
-            idle.then(|| self.last_durable.plus_us(u64::from(self.core.config.wal.witness_after_us)));
-        linger.into_iter().chain(witness).min()
-    }
-
-    /// Sleeps until there may be something to do.
-    pub(crate) fn park(&self) {
-        self.park_unless(|| false);
-    }
-
-    /// As [`park`](Self::park), unless `woken` says that there is more to do: asked when whoever
-    /// finds something to do from here on will wake the shard.
-    pub(crate) fn park_unless(&self, woken: impl FnOnce() -> bool) {
-        let wake = self.core.reactor.wake();
-        wake.prepare();
-        if !self.has_mail() && !self.can_publish() && !woken() {
-            self.core.reactor.park(self.deadline());
-        }
-        wake.finish();
-    }
-
-    /// As [`park_unless`](Self::park_unless), in somebody's executor: gives it one round if there is
-    /// more to do.
-    pub(crate) async fn idle_unless(&self, woken: impl FnOnce() -> bool) {
-        let wake = self.core.reactor.wake();
-        wake.prepare();
-        let more = self.has_mail() || self.can_publish() || woken();
-        let deadline = if more { Some(Nanos(0)) } else { self.deadline() };
-        self.core.reactor.idle(deadline).await;
-        wake.finish();
-    }
-
-    /// Whether other shards have settled the joint appends that the next group waits for.
-    fn can_publish(&self) -> bool {
-        let settled = |formed: &Formed| formed.joints.iter().all(|(part, _)| part.joint.is_settled());
-        self.durable.front().is_some_and(settled)
     }
 
     /// Ends background work at its next step, and proves the last group durable. Returns whether
