@@ -12,6 +12,7 @@ pub mod floor;
 pub mod load;
 pub mod machine;
 pub mod meter;
+pub mod report;
 pub mod result;
 
 /// Why a benchmark ended early.

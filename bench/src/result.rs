@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
+use crate::report::{line_points, number, numbers};
 
 /// Version of the JSON. A reader refuses what it does not know.
 pub const REPORT_VERSION: u32 = 1;
@@ -146,8 +147,10 @@ pub struct Row {
     /// What it should be.
     pub target: Target,
     /// The median of `rounds`.
+    #[serde(deserialize_with = "number")]
     pub value: f64,
     /// One value a round, in order.
+    #[serde(deserialize_with = "numbers")]
     pub rounds: Vec<f64>,
     /// Whether the target was reached.
     pub verdict: Verdict,
@@ -163,8 +166,10 @@ pub struct Figure {
     /// What it counts.
     pub unit: Unit,
     /// The median of `rounds`.
+    #[serde(deserialize_with = "number")]
     pub value: f64,
     /// One value a round, in order.
+    #[serde(deserialize_with = "numbers")]
     pub rounds: Vec<f64>,
 }
 
@@ -224,6 +229,7 @@ pub struct Line {
     /// What it is of.
     pub name: String,
     /// x and y, ascending in x.
+    #[serde(deserialize_with = "line_points")]
     pub points: Vec<(f64, f64)>,
 }
 
