@@ -22,7 +22,8 @@ TOP = set("""Cargo.toml Cargo.lock README.md ARCHITECTURE.md LICENSE rust-toolch
     clippy.toml deny.toml io engine cluster broker cli tuning bench tests docs""".split())
 MAY_IMPORT = {  # a folder, and the folders whose crates its crates may depend on
     "io": set(), "engine": {"io"}, "cluster": {"engine", "io"}, "broker": {"cluster", "engine", "io"},
-    "tuning": {"engine", "io"}, "cli": {"broker", "cluster", "engine", "io", "tuning"}, "bench": TOP, "tests": TOP,
+    "tuning": {"engine", "io"}, "bench": {"broker", "cluster", "engine", "io"},
+    "cli": {"bench", "broker", "cluster", "engine", "io", "tuning"}, "tests": TOP,
 }
 STD = "(?:fs|net|process|env|thread)"
 ENGINE_BANS = "|".join([  # what passes by the simulator, or makes a seed's second run another one

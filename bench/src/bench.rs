@@ -1,14 +1,16 @@
 //! What every benchmark is given, and the few things they all do.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use thalweg::{Config, Engine};
+use thalweg_io::pin;
 
 use crate::Result;
-use crate::result::{Effort, Report};
+use crate::report::Recorded;
+use crate::result::{Effort, Loop, Report};
 
 /// Where and how much to measure, and where the results go.
 pub struct Bench<'a> {
@@ -16,12 +18,12 @@ pub struct Bench<'a> {
     pub dir: PathBuf,
     /// How long and how often.
     pub effort: Effort,
-    /// Settings that the caller forces; `data_dir` is not among them.
+    /// The caller's settings; `data_dir` is not among them.
     pub config: Config,
     /// The results so far.
     pub report: RefCell<Report>,
-    /// Distributions of the curves in the report, by id, over all rounds.
-    pub histograms: RefCell<Vec<(String, Histogram<u64>)>>,
+    /// Distributions of the report's curves, over all rounds.
+    pub recorded: RefCell<Vec<Recorded>>,
     /// Told what is being measured.
     pub progress: &'a dyn Fn(&str),
 }
@@ -33,13 +35,19 @@ impl Bench<'_> {
         Duration::from_secs_f64(self.effort.seconds)
     }
 
-    /// The caller's settings on a fresh folder `name`.
+    /// The rounds, each announced.
+    pub fn rounds<'a>(&'a self, what: &'a str) -> impl Iterator<Item = usize> + 'a {
+        let rounds = self.effort.rounds;
+        (0..rounds).inspect(move |round| (self.progress)(&format!("{what}: round {} of {rounds}", round + 1)))
+    }
+
+    /// The caller's settings on the folder `name`.
     #[must_use]
     pub fn config(&self, name: &str) -> Config {
         Config { data_dir: self.dir.join(name), ..self.config.clone() }
     }
 
-    /// An engine on a fresh folder, with what `change` changes.
+    /// An engine on the folder `name`, with what `change` changes.
     ///
     /// # Errors
     /// The engine's.
@@ -49,12 +57,7 @@ impl Bench<'_> {
         Ok(Engine::open(config)?)
     }
 
-    /// Says what is measured now.
-    pub fn say(&self, what: &str) {
-        (self.progress)(what);
-    }
-
-    /// Removes a folder of an engine that is closed.
+    /// Removes the folder of an engine that is closed.
     ///
     /// # Errors
     /// The host's.
@@ -62,16 +65,32 @@ impl Bench<'_> {
         Ok(std::fs::remove_dir_all(self.dir.join(name))?)
     }
 
-    /// The folder measured in.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    /// Keeps a distribution, as a curve of the chart `group`.
+    pub fn curve(&self, id: &str, what: &str, group: &str, load: Loop, histogram: Histogram<u64>) {
+        let recorded = Recorded::new(id, what, group, load, histogram);
+        self.report.borrow_mut().curves.push(recorded.curve.clone());
+        self.recorded.borrow_mut().push(recorded);
     }
 }
 
-/// Puts the calling thread where a shard would run, or away from there: the first core the process
-/// may use, or the last. With one core both are the same.
-pub fn run_beside_shard(beside: bool) {
-    let cores = thalweg_io::pin::allowed_cores().unwrap_or_default();
-    let _ = (cores, beside);
+/// Where a thread of a measurement runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On the core of the first shard: what takes its place, such as the floor.
+    Shard,
+    /// As far from it as the process may go: what asks it.
+    Caller,
 }
+
+/// Moves the calling thread. Where the process has one core both places are the same.
+pub fn run_at(place: Place) {
+    let cores = CORES.get_or_init(|| pin::allowed_cores().unwrap_or_default());
+    let core = if place == Place::Shard { cores.first() } else { cores.last() };
+    if let Some(core) = core {
+        // A figure of an unpinned thread is a figure all the same.
+        let _ = pin::pin_to(*core);
+    }
+}
+
+/// The cores of the process before any of its threads was moved.
+static CORES: std::sync::OnceLock<Vec<usize>> = std::sync::OnceLock::new();

@@ -7,13 +7,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod append;
 pub mod bench;
 pub mod floor;
 pub mod load;
 pub mod machine;
 pub mod meter;
+pub mod partitions;
 pub mod report;
 pub mod result;
+pub mod suite;
 
 /// Why a benchmark ended early.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod bench;
 mod dump;
 mod errors;
 mod interrupt;
@@ -54,6 +55,8 @@ enum Command {
         #[command(subcommand)]
         command: log::LogCommand,
     },
+    /// Measure what an append, a read and a restart cost here, against the device
+    Bench(bench::BenchArgs),
     /// Show what is in the files of a closed data directory
     Dump(dump::DumpArgs),
     /// Check every checksum and invariant of a closed data directory, changing nothing
@@ -68,12 +71,17 @@ enum Command {
     Man(shell::ManArgs),
 }
 
+/// The system's allocator, which `bench` counts the calls of.
+#[global_allocator]
+static ALLOCATOR: thalweg_io::allocations::Counted = thalweg_io::allocations::Counted;
+
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     start_tracing();
     let failure = if could_not_run_is_2(&command) { 2 } else { 1 };
     let done = match command {
         Command::Log { command } => command.run(&global),
+        Command::Bench(args) => bench::run(&global, &args),
         Command::Dump(args) => dump::run(&global, &args),
         Command::Verify(args) => verify::run(&global, &args),
         Command::Repair(args) => repair::run(&global, &args),
@@ -90,9 +98,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// These answer 1 for damage, so their own failure needs another code.
+/// These answer 1 for damage or a regression, so their own failure needs another code.
 fn could_not_run_is_2(command: &Command) -> bool {
-    matches!(command, Command::Verify(_) | Command::Repair(_))
+    matches!(command, Command::Verify(_) | Command::Repair(_) | Command::Bench(_))
 }
 
 /// Events go to stderr, warnings and worse unless `THALWEG_LOG` asks for more.

@@ -40,7 +40,7 @@ pub(crate) fn config(global: &Global) -> anyhow::Result<Config> {
 }
 
 /// The settings of a file, and whether `cache.bytes` is among them.
-fn read_config(path: &Path) -> anyhow::Result<(Config, bool)> {
+pub(crate) fn read_config(path: &Path) -> anyhow::Result<(Config, bool)> {
     let what = || format!("configuration {}", path.display());
     let words = |error: toml::de::Error| anyhow!("{}", error.to_string().trim_end());
     let text = fs::read_to_string(path).with_context(what)?;

@@ -15,6 +15,7 @@
 //! [`Reactor`] turns a backend into futures and [`boot`] chooses a backend for this host.
 //! This is the only crate of the workspace that contains `unsafe`.
 
+pub mod allocations;
 pub mod backend;
 pub mod blocking;
 pub mod boot;

@@ -1,0 +1,153 @@
+//! The same load on one partition and on very many: what an append costs must not depend on it.
+
+use std::time::Instant;
+
+use thalweg::{Engine, Partition, PartitionConfig};
+
+use crate::Result;
+use crate::bench::{Bench, Place, run_at};
+use crate::load::{self, RECORD_BYTES, Waiting};
+use crate::meter::Device;
+use crate::result::{Line, Loop, Sweep, Target, Unit, median};
+
+/// Partitions that are compared; the first is what the others are measured against.
+const COUNTS: [usize; 3] = [1, 10_000, 100_000];
+/// Appends in flight.
+const IN_FLIGHT: usize = 64;
+/// Partitions made at a time: their tickets are kept meanwhile.
+const CREATED_AT_ONCE: usize = 4096;
+
+/// An engine with so many partitions.
+struct Case {
+    engine: Engine,
+    partitions: Vec<Partition>,
+}
+
+/// What a round of one case came to.
+#[derive(Default)]
+struct Rounds {
+    per_s: Vec<f64>,
+    p99_us: Vec<f64>,
+    syncs_per_record: Vec<f64>,
+}
+
+/// Runs it all.
+///
+/// # Errors
+/// The engine's or the host's.
+pub fn run(bench: &Bench<'_>) -> Result<()> {
+    let mut cases = Vec::new();
+    for count in COUNTS {
+        (bench.progress)(&format!("making {count} partitions"));
+        cases.push(open(bench, count)?);
+    }
+    run_at(Place::Caller);
+    let mut rounds: Vec<Rounds> = COUNTS.iter().map(|_| Rounds::default()).collect();
+    let mut latencies: Vec<_> = COUNTS.iter().map(|_| load::histogram()).collect();
+    for _ in bench.rounds("partitions") {
+        for ((case, rounds), latency) in cases.iter().zip(&mut rounds).zip(&mut latencies) {
+            let before = groups(&case.engine)?;
+            let loaded = load::closed(&case.partitions, IN_FLIGHT, Waiting::Spin, bench.time())?;
+            rounds.per_s.push(loaded.per_s());
+            rounds.p99_us.push(loaded.latency.value_at_quantile(0.99) as f64 / 1000.0);
+            rounds.syncs_per_record.push((groups(&case.engine)? - before) as f64 / loaded.records as f64);
+            latency.add(loaded.latency)?;
+        }
+    }
+    for (count, latency) in COUNTS.iter().zip(latencies) {
+        let what = format!("{count} partitions, {IN_FLIGHT} in flight");
+        bench.curve(&format!("partitions.{count}"), &what, "number of partitions", Loop::Closed, latency);
+    }
+    report(bench, &rounds);
+    let amplified = device_bytes(bench, &cases[1])?;
+    let mut report = bench.report.borrow_mut();
+    let what = "device bytes / payload, 10,000 partitions";
+    report.row("partitions.10000.device", what, Unit::Ratio, Target::AtMost(2.3), &amplified);
+    drop(report);
+    for (case, count) in cases.into_iter().zip(COUNTS) {
+        case.engine.close()?;
+        bench.clear(&name(count))?;
+    }
+    Ok(())
+}
+
+fn name(count: usize) -> String {
+    format!("partitions-{count}")
+}
+
+fn open(bench: &Bench<'_>, count: usize) -> Result<Case> {
+    let engine = bench.engine(&name(count), |_| {})?;
+    let mut partitions = Vec::with_capacity(count);
+    let names: Vec<_> = (0..count).map(|n| format!("p{n}")).collect();
+    for names in names.chunks(CREATED_AT_ONCE) {
+        let tickets: Vec<_> =
+            names.iter().map(|name| engine.start_create(name, PartitionConfig::default())).collect();
+        for ticket in tickets {
+            partitions.push(ticket.wait()?);
+        }
+    }
+    Ok(Case { engine, partitions })
+}
+
+fn groups(engine: &Engine) -> Result<u64> {
+    Ok(engine.stats(0).wait().ok_or("the engine is closed")?.groups)
+}
+
+/// Each round of `of` over the same round of `base`.
+fn over(of: &[f64], base: &[f64]) -> Vec<f64> {
+    of.iter().zip(base).map(|(of, base)| of / base).collect()
+}
+
+fn report(bench: &Bench<'_>, rounds: &[Rounds]) {
+    let mut report = bench.report.borrow_mut();
+    let (one, many) = (&rounds[0], &rounds[1..]);
+    for ((count, each), least) in COUNTS[1..].iter().zip(many).zip([0.9, 0.8]) {
+        let rate = over(&each.per_s, &one.per_s);
+        let row = format!("{count} partitions / 1, records/s");
+        report.row(&format!("partitions.{count}.rate"), &row, Unit::Ratio, Target::AtLeast(least), &rate);
+        let p99 = over(&each.p99_us, &one.p99_us);
+        let row = format!("{count} partitions / 1, p99");
+        report.row(&format!("partitions.{count}.p99"), &row, Unit::Ratio, Target::AtMost(1.2), &p99);
+        let syncs = over(&each.syncs_per_record, &one.syncs_per_record);
+        let row = format!("{count} partitions / 1, syncs a record");
+        report.row(&format!("partitions.{count}.syncs"), &row, Unit::Ratio, Target::AtMost(1.1), &syncs);
+    }
+    let points = COUNTS.iter().zip(rounds).map(|(count, each)| (*count as f64, median(&each.per_s)));
+    report.sweeps.push(Sweep {
+        id: "partitions".into(),
+        what: format!("Durable records a second, 1 KiB each, {IN_FLIGHT} in flight"),
+        x: "partitions".into(),
+        y: "records/s".into(),
+        lines: vec![Line { name: "Engine".into(), points: points.collect() }],
+    });
+}
+
+/// Bytes the device was given for each byte of payload, until all of it is sealed and merged.
+fn device_bytes(bench: &Bench<'_>, case: &Case) -> Result<Vec<f64>> {
+    (bench.progress)("bytes written for 10,000 partitions, until all is sealed and merged");
+    settle(&case.engine)?;
+    let Some(device) = Device::start(&bench.dir) else { return Ok(Vec::new()) };
+    let begin = Instant::now();
+    let mut payload = 0;
+    while begin.elapsed() < bench.time() * bench.effort.rounds as u32 {
+        payload += load::closed(&case.partitions, IN_FLIGHT, Waiting::Spin, bench.time())?.records
+            * RECORD_BYTES as u64;
+    }
+    settle(&case.engine)?;
+    let written = device.written_bytes().unwrap_or(0);
+    Ok(vec![written as f64 / payload as f64])
+}
+
+/// Waits until the background has had nothing to do for a while.
+fn settle(engine: &Engine) -> Result<()> {
+    let mut before = None;
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let stats = engine.stats(0).wait().ok_or("the engine is closed")?;
+        let now = Some((stats.background_bytes, stats.files_sealed, stats.segments_merged));
+        if now == before {
+            return Ok(());
+        }
+        before = now;
+    }
+}

@@ -1,0 +1,71 @@
+//! The benchmarks by name, and running some of them.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use thalweg::{Config, Engine};
+
+use crate::bench::Bench;
+use crate::machine::Machine;
+use crate::report::Recorded;
+use crate::result::{Effort, Report};
+use crate::{Result, append, partitions};
+
+/// A benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Benchmark {
+    /// The durable append, one at a time and many in flight.
+    Append,
+    /// One partition and 100,000.
+    Partitions,
+}
+
+impl Benchmark {
+    /// All of them, in the order in which they run.
+    pub const ALL: [Benchmark; 2] = [Benchmark::Append, Benchmark::Partitions];
+
+    fn run(self, bench: &Bench<'_>) -> Result<()> {
+        match self {
+            Benchmark::Append => append::run(bench),
+            Benchmark::Partitions => partitions::run(bench),
+        }
+    }
+}
+
+impl Effort {
+    /// An overview of everything in a few minutes.
+    pub const QUICK: Effort = Effort { rounds: 5, seconds: 0.2, quick: true };
+    /// Figures to quote.
+    pub const FULL: Effort = Effort { rounds: 9, seconds: 1.0, quick: false };
+}
+
+/// Runs `benchmarks` in a folder of their own below `dir`, which is removed afterwards, with the
+/// settings of `config`. `progress` is told what is being measured.
+///
+/// # Errors
+/// The engine's or the host's; the folder is removed all the same.
+pub fn run(
+    dir: &Path,
+    config: &Config,
+    effort: Effort,
+    benchmarks: &[Benchmark],
+    progress: &dyn Fn(&str),
+) -> Result<(Report, Vec<Recorded>)> {
+    let folder = tempfile::Builder::new().prefix("thalweg-bench-").tempdir_in(dir)?;
+    let mut machine = Machine::below(folder.path());
+    let engine = Engine::open(Config { data_dir: folder.path().join("conditions"), ..config.clone() })?;
+    machine.backend = engine.backend().kind.to_string();
+    engine.close()?;
+    let bench = Bench {
+        dir: folder.path().to_owned(),
+        effort,
+        config: config.clone(),
+        report: RefCell::new(Report::new(machine, effort)),
+        recorded: RefCell::default(),
+        progress,
+    };
+    for benchmark in benchmarks {
+        benchmark.run(&bench)?;
+    }
+    Ok((bench.report.into_inner(), bench.recorded.into_inner()))
+}
