@@ -16,6 +16,7 @@ use std::rc::Rc;
 
 use thalweg_io::Backend;
 
+use crate::maintain::prepare::Spare;
 use crate::manifest::{ManifestError, is_full};
 use crate::shard::Core;
 
@@ -110,9 +111,15 @@ impl<B: Backend> Core<B> {
 /// Keeps spare WAL files ready.
 async fn keep_spares<B: Backend>(core: Rc<Core<B>>) {
     while !core.ends() {
-        if !core.wants_spare() {
-            core.rest(core.config.segment.check_interval_ms * 1000).await;
-        } else if !core.settle("preparing a WAL file", core.prepare_spare().await).await {
+        let step = match core.wanted_spare() {
+            Some(Spare::Recycled(dead)) => core.recycle(dead).await,
+            Some(Spare::New) => core.prepare_spare(false).await,
+            None => {
+                core.rest(core.config.segment.check_interval_ms * 1000).await;
+                continue;
+            }
+        };
+        if !core.settle("preparing a WAL file", step).await {
             break;
         }
     }
@@ -127,6 +134,8 @@ async fn keep_sealed<B: Backend>(core: Rc<Core<B>>) {
         match core.seal_oldest().await {
             Ok(false) => core.rest(core.config.segment.check_interval_ms * 1000).await,
             sealed => {
+                // Retention may let go of something now.
+                core.maintain.notify(usize::MAX);
                 failures = if sealed.is_ok() { 0 } else { failures + 1 };
                 let lasting = failures >= SEAL_FAILURES_MAX;
                 let failure = sealed.as_ref().err().filter(|_| lasting).map(|error| error.to_string().into());

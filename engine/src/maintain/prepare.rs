@@ -14,7 +14,7 @@ use crate::ids::FileNumber;
 use crate::maintain::MaintainError;
 use crate::manifest::Change;
 use crate::shard::Core;
-use crate::wal::ring::SpareFile;
+use crate::wal::ring::{Filling, SpareFile};
 
 /// Writes zeros from `from` to `to`.
 ///
@@ -45,15 +45,15 @@ pub(crate) async fn zero_fill<B: Backend>(
     Ok(())
 }
 
-/// Makes a zero-filled file of `len` bytes, durable under `path`.
+/// Makes a file of `len` bytes that reads as zeros, durable under `path`; `filled` writes them too.
 ///
 /// # Errors
 /// The host's; nothing is left under `path` then.
 pub(crate) async fn make_file<B: Backend>(
     reactor: &Reactor<B>,
-    governor: Option<&Governor<B>>,
     path: PathBuf,
     len: u64,
+    filled: bool,
 ) -> io::Result<FileId> {
     let temporary = path.with_extension("tmp");
     match reactor.run(Op::Remove { path: temporary.clone() }).await {
@@ -63,7 +63,9 @@ pub(crate) async fn make_file<B: Backend>(
     let (file, _) = reactor.open(&temporary, OpenMode::CreateNew).await?;
     let made = async {
         reactor.run(Op::Allocate { file, len }).await?;
-        zero_fill(reactor, governor, file, 0, len).await?;
+        if filled {
+            zero_fill(reactor, None, file, 0, len).await?;
+        }
         reactor.run(Op::Sync { file }).await?;
         reactor.run(Op::Rename { from: temporary.clone(), to: path.clone() }).await?;
         let dir = path.parent().map(PathBuf::from).unwrap_or_default();
@@ -77,21 +79,46 @@ pub(crate) async fn make_file<B: Backend>(
     Ok(file)
 }
 
+/// How the next spare file is come by.
+pub(super) enum Spare {
+    /// A promoted segment that nobody needs any more: its blocks are written already.
+    Recycled(FileNumber),
+    /// A new file.
+    New,
+}
+
+/// Spare files that are kept when they cost nothing: from dead segments.
+const RECYCLED_SPARES_MAX: usize = 3;
+
 impl<B: Backend> Core<B> {
-    /// Whether the ring should have one more file.
-    pub(super) fn wants_spare(&self) -> bool {
+    /// Whether the ring should have one more file, and which.
+    pub(super) fn wanted_spare(&self) -> Option<Spare> {
         let state = self.state();
+        if state.wal.files() >= self.wal_files_max {
+            return None;
+        }
+        let spares = state.wal.spares.len();
+        if let Some(dead) = state.recyclable().filter(|_| spares < RECYCLED_SPARES_MAX) {
+            return Some(Spare::Recycled(dead));
+        }
         // A second one while the WAL fills faster than it is sealed.
         let wanted = 1 + usize::from(!state.wal.full.is_empty());
-        state.wal.spares.len() < wanted && state.wal.files() < self.wal_files_max
+        (spares < wanted).then_some(Spare::New)
     }
 
-    /// Adds a file to the WAL ring.
-    pub(crate) async fn prepare_spare(self: &Rc<Self>) -> Result<(), MaintainError> {
+    /// Whether a dead promoted segment waits for the ring to have room for it.
+    pub(super) fn keeps_dead(&self) -> bool {
+        let state = self.state();
+        state.wal.files() < self.wal_files_max && state.wal.spares.len() < RECYCLED_SPARES_MAX
+    }
+
+    /// Adds a file to the WAL ring. Filled with zeros before it is used if `filled`; else it can be
+    /// used at once, and is filled until it is.
+    pub(crate) async fn prepare_spare(self: &Rc<Self>, filled: bool) -> Result<(), MaintainError> {
         let number: FileNumber = self.state_mut().take_file_number();
         let file_bytes = self.state().wal.file_bytes;
         let path = self.path(number);
-        let id = make_file(&self.reactor, Some(&self.governor), path.clone(), file_bytes).await?;
+        let id = make_file(&self.reactor, path.clone(), file_bytes, filled).await?;
         // Named in the manifest before it is used: if it is missing later, that is a loss.
         if let Err(error) = self.commit_manifest(vec![Change::WalFileAdded(number)]).await {
             let error = MaintainError::from(error);
@@ -101,7 +128,69 @@ impl<B: Backend> Core<B> {
             }
             return Err(error);
         }
-        self.state_mut().wal.spares.push_back(SpareFile { number, id });
-        Ok(())
+        let mut state = self.state_mut();
+        state.wal.spares.push_back(SpareFile { number, id });
+        if filled {
+            return Ok(());
+        }
+        state.wal.filling = Some(Filling { number, writing: false, wanted: false });
+        drop(state);
+        self.mailbox.wake();
+        let written = self.fill_spare(number, id, file_bytes).await;
+        if self.state().wal.is_filling(number) {
+            self.state_mut().wal.filling = None;
+        }
+        Ok(written?)
+    }
+
+    /// Fills a spare file with zeros until the log takes it.
+    async fn fill_spare(&self, number: FileNumber, file: FileId, len: u64) -> io::Result<()> {
+        let mut zeros = AlignedBuf::zeroed(REQUEST_BYTES_MAX);
+        for at in (0..len).step_by(REQUEST_BYTES_MAX) {
+            let bytes = (REQUEST_BYTES_MAX as u64).min(len - at);
+            if bytes < zeros.len() as u64 {
+                zeros = AlignedBuf::zeroed(bytes as usize);
+            }
+            if self.is_ahead_of_the_log(at) {
+                self.governor.permit(bytes).await;
+            } else {
+                self.reactor.yield_now().await;
+            }
+            if self.ends() || !self.note_writing(number, true) {
+                return Ok(());
+            }
+            let (back, written) = self.reactor.write(file, at, zeros, Durability::Volatile).await;
+            zeros = back;
+            if !self.note_writing(number, false) {
+                self.mailbox.wake();
+                return written;
+            }
+            written?;
+        }
+        self.reactor.run(Op::Sync { file }).await
+    }
+
+    /// Whether so many bytes of zeros are a good way ahead of what the log has filled of its file.
+    fn is_ahead_of_the_log(&self, zeroed: u64) -> bool {
+        let state = self.state();
+        let ahead = state.wal.file_bytes / 4;
+        let others = state.wal.spares.len() > 1;
+        others || state.wal.active.as_ref().is_none_or(|active| zeroed > active.position + ahead)
+    }
+
+    /// Notes that zeros are being written to a file, or no longer. Returns false if the log has taken
+    /// it, or waits for it: it gets it.
+    fn note_writing(&self, number: FileNumber, writing: bool) -> bool {
+        let mut state = self.state_mut();
+        let Some(filling) = &mut state.wal.filling else { return false };
+        if filling.number != number {
+            return false;
+        }
+        filling.writing = writing;
+        if filling.wanted {
+            state.wal.filling = None;
+            return false;
+        }
+        true
     }
 }

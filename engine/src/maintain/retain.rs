@@ -77,10 +77,11 @@ impl<B: Backend> Core<B> {
             dead.map(|segment| (segment.meta.file, segment.meta.kind)).collect()
         };
         for (file, kind) in dead {
-            let unread = self.files.forget(file);
-            if kind == SegmentKind::Promoted && unread && self.recycle(file).await? {
+            if kind == SegmentKind::Promoted && self.keeps_dead() {
+                self.maintain.notify(usize::MAX); // it becomes a WAL file again
                 continue;
             }
+            self.files.forget(file);
             self.commit_manifest(vec![Change::SegmentRemoved(file)]).await?;
             self.state_mut().segments.remove(&file);
             let removed = self.reactor.run(Op::Remove { path: self.path(file) }).await;
@@ -93,19 +94,19 @@ impl<B: Backend> Core<B> {
     }
 
     /// Gives a dead promoted segment back to the WAL ring: its blocks are written already.
-    async fn recycle(self: &Rc<Self>, number: FileNumber) -> Result<bool, MaintainError> {
-        let (file_bytes, wanted) = {
-            let state = self.state();
-            (state.wal.file_bytes, state.wal.files() < self.wal_files_max && state.wal.spares.len() < 2)
-        };
-        if !wanted {
-            return Ok(false);
-        }
+    pub(super) async fn recycle(self: &Rc<Self>, number: FileNumber) -> Result<(), MaintainError> {
+        let file_bytes = self.state().wal.file_bytes;
+        let unread = self.files.forget(number);
         // The file stops being a segment before its bytes change. If the engine ends in between,
         // it is in no manifest, and opening takes it for what it is: nobody's.
         self.commit_manifest(vec![Change::SegmentRemoved(number)]).await?;
         self.state_mut().segments.remove(&number);
         let path = self.path(number);
+        if !unread {
+            // Whoever reads it reads on; its blocks go with its last reader.
+            self.metrics.borrow_mut().segments_removed += 1;
+            return Ok(self.reactor.run(Op::Remove { path }).await?);
+        }
         let (id, len) = match self.reactor.open(path.clone(), OpenMode::ReadWrite).await {
             Ok(opened) => opened,
             Err(error) => {
@@ -138,7 +139,7 @@ impl<B: Backend> Core<B> {
         state.wal.spares.push_back(SpareFile { number, id });
         drop(state);
         self.metrics.borrow_mut().files_recycled += 1;
-        Ok(true)
+        Ok(())
     }
 }
 

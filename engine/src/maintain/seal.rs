@@ -283,7 +283,8 @@ impl<B: Backend> Core<B> {
         let surplus = {
             let mut state = self.state_mut();
             let over = state.wal.files() > self.wal_files_max && state.wal.spares.len() > 1;
-            if over { state.wal.spares.pop_back() } else { None }
+            let last = state.wal.spares.back().filter(|spare| over && !state.wal.is_filling(spare.number));
+            last.is_some().then(|| state.wal.spares.pop_back()).flatten()
         };
         let Some(spare) = surplus else { return Ok(()) };
         if let Err(error) = self.commit_manifest(vec![Change::WalFileRemoved(spare.number)]).await {

@@ -285,11 +285,8 @@ async fn write_pieces<B: Backend>(
     Ok(())
 }
 
-/// Reads a whole segment and checks every batch against the index.
-///
-/// # Errors
-/// [`ReadError`] at the first thing that is wrong.
-pub(crate) async fn check<B: Backend>(
+/// Reads a segment's trailer and footer, and checks that they are the ones written.
+async fn check_footer<B: Backend>(
     reactor: &Reactor<B>,
     governor: &Governor<B>,
     file: FileId,
@@ -300,8 +297,21 @@ pub(crate) async fn check<B: Backend>(
     if found != *trailer {
         return Err(ReadError::new(len, "the trailer is not the one written"));
     }
-    let reader = SegmentReader::new(reactor, governor, file, len);
-    let footer = reader.footer(trailer).await?;
+    SegmentReader::new(reactor, governor, file, len).footer(trailer).await
+}
+
+/// Reads a whole segment and checks every batch against the index.
+///
+/// # Errors
+/// [`ReadError`] at the first thing that is wrong.
+pub(crate) async fn check<B: Backend>(
+    reactor: &Reactor<B>,
+    governor: &Governor<B>,
+    file: FileId,
+    trailer: &Trailer,
+) -> Result<Footer, ReadError> {
+    let footer = check_footer(reactor, governor, file, trailer).await?;
+    let reader = SegmentReader::new(reactor, governor, file, trailer.file_bytes());
     let mut window = Window::default();
     for run in &footer.runs {
         let entries = &footer.entries[run.first_entry as usize..(run.first_entry + run.entry_count) as usize];
@@ -319,7 +329,8 @@ pub(crate) async fn check<B: Backend>(
 }
 
 /// Turns a sealed WAL file into a segment where it lies: writes the footer behind its last group
-/// and cuts off the rest. The groups stay as they are.
+/// and cuts off the rest. The groups stay as they are, and nothing is deleted: only what was written
+/// is read back.
 ///
 /// # Errors
 /// The host's, or that what was read back is not what was written.
@@ -339,7 +350,7 @@ pub(crate) async fn promote<B: Backend>(
     reactor.run(Op::Sync { file }).await?;
     reactor.run(Op::Truncate { file, len: trailer.file_bytes() }).await?;
     reactor.run(Op::Sync { file }).await?;
-    let checked = check(reactor, governor, file, &trailer).await;
+    let checked = check_footer(reactor, governor, file, &trailer).await;
     checked.map_err(|error| std::io::Error::other(format!("reading it back: {error}")))?;
     Ok(built(&trailer, index.footer))
 }

@@ -33,7 +33,7 @@ pub(crate) async fn format<B: Backend>(reactor: &Reactor<B>, place: &ShardPlace)
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = make_file(reactor, None, path, file_bytes).await?;
+        let file = make_file(reactor, path, file_bytes, true).await?;
         if number == 0 {
             speed = measure_replay(reactor, file, file_bytes).await?;
         }

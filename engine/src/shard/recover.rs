@@ -374,7 +374,7 @@ impl<B: Backend> Recovering<B> {
 /// Gives the shard an active WAL file, making one if no spare is left.
 async fn start_file<B: Backend>(core: &Rc<Core<B>>) -> Result<(), RecoverError> {
     if core.state().wal.spares.is_empty() {
-        let prepared = core.prepare_spare().await;
+        let prepared = core.prepare_spare(true).await;
         if let Err(error) = prepared {
             // A full disk leaves the shard readable; appends are refused until there is room.
             tracing::warn!(shard = core.shard.0, %error, "no WAL file for new appends yet");

@@ -111,6 +111,7 @@ impl Found<'_> {
                 active: None,
                 full: VecDeque::new(),
                 spares: VecDeque::new(),
+                filling: None,
                 next_sequence: WalSequence(self.scan.last_sequence.max(last_before(manifest.floor)).0 + 1),
                 next_group: manifest.floor_group,
                 previous: 0,

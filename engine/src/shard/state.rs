@@ -10,7 +10,7 @@ use crate::append::group::Placed;
 use crate::append::request::Queued;
 use crate::cache::TailCache;
 use crate::ids::{FileNumber, PartitionId, ShardId};
-use crate::manifest::{Change, SegmentMeta};
+use crate::manifest::{Change, SegmentKind, SegmentMeta};
 use crate::partitions::{Partitions, TailEntry};
 use crate::read::request::FetchRequest;
 use crate::wal::ring::WalRing;
@@ -90,6 +90,14 @@ impl State {
         let id = self.next_partition;
         self.next_partition = PartitionId(id.0.checked_add(u32::from(shards))?);
         Some(id)
+    }
+
+    /// A promoted segment that nobody needs any more.
+    pub(crate) fn recyclable(&self) -> Option<FileNumber> {
+        let dead = |segment: &&SegmentState| {
+            segment.live_runs == 0 && !segment.arriving && segment.meta.kind == SegmentKind::Promoted
+        };
+        self.segments.values().filter(dead).map(|segment| segment.meta.file).min()
     }
 
     /// A file number nobody has had.

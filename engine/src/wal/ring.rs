@@ -14,6 +14,16 @@ pub(crate) struct SpareFile {
     pub id: FileId,
 }
 
+/// The spare file that is being filled with zeros.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filling {
+    pub number: FileNumber,
+    /// A write of zeros is on its way: nothing else may be written yet.
+    pub writing: bool,
+    /// The log waits for the file.
+    pub wanted: bool,
+}
+
 /// A WAL file in use.
 #[derive(Debug)]
 pub(crate) struct WalFile {
@@ -44,6 +54,7 @@ pub(crate) struct WalRing {
     pub active: Option<WalFile>,
     pub full: VecDeque<WalFile>,
     pub spares: VecDeque<SpareFile>,
+    pub filling: Option<Filling>,
     pub next_sequence: WalSequence,
     pub next_group: GroupNumber,
     /// Checksum of the last group header built.
@@ -59,10 +70,31 @@ impl WalRing {
         self.active.as_ref().is_some_and(room)
     }
 
+    /// Takes a spare file: one that is full of zeros, else the one that is being filled, as soon as
+    /// nothing is being written to it.
+    fn take_spare(&mut self) -> Option<SpareFile> {
+        let Some(filling) = &mut self.filling else { return self.spares.pop_front() };
+        let filled = self.spares.iter().position(|spare| spare.number != filling.number);
+        if let Some(index) = filled {
+            return self.spares.remove(index);
+        }
+        filling.wanted = true;
+        if filling.writing {
+            return None;
+        }
+        self.filling = None;
+        self.spares.pop_front()
+    }
+
+    /// Whether `number` is being filled with zeros.
+    pub(crate) fn is_filling(&self, number: FileNumber) -> bool {
+        self.filling.is_some_and(|filling| filling.number == number)
+    }
+
     /// Starts a new life of a spare file. The old active file waits to be sealed. Returns false if
     /// there is no spare.
     pub(crate) fn roll(&mut self, salt: u64, now_ms: i64) -> bool {
-        let Some(spare) = self.spares.pop_front() else { return false };
+        let Some(spare) = self.take_spare() else { return false };
         if let Some(active) = self.active.take() {
             self.full.push_back(active);
         }
