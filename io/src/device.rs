@@ -1,5 +1,6 @@
 //! What a data directory lies on, as far as the host says: the device, its cache, the file system.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -14,6 +15,16 @@ pub enum WriteCache {
     Through,
     /// A volatile cache: durability costs a flush, or a write past it.
     Back,
+}
+
+impl fmt::Display for WriteCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            WriteCache::Unknown => "unknown",
+            WriteCache::Through => "write through",
+            WriteCache::Back => "write back",
+        })
+    }
 }
 
 /// The device and file system of a directory.

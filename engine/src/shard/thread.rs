@@ -5,12 +5,13 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use thalweg_io::boot::BackendKind;
-use thalweg_io::{Backend, BlockingBackend, DirLock, Reactor, Region, UringBackend, pin};
+use thalweg_io::{Backend, BlockingBackend, CommitStrategy, DirLock, Reactor, Region, UringBackend, pin};
 
 use crate::config::Config;
 use crate::ids::{GroupNumber, PartitionId, ShardId};
 use crate::mailbox::Mailbox;
 use crate::open::JointsOfShard;
+use crate::probe::keep_workers_off;
 use crate::shard::recover::{RecoverError, Recovering, RecoveryReport, ShardPlace};
 use crate::shard::turn::Shard;
 use crate::superblock::Superblock;
@@ -36,6 +37,7 @@ pub(crate) struct ThreadStart {
     pub superblock: Superblock,
     pub config: Arc<Config>,
     pub kind: BackendKind,
+    pub strategy: CommitStrategy,
     pub lock: Arc<DirLock>,
     pub core: Option<usize>,
     pub channels: Channels,
@@ -43,13 +45,19 @@ pub(crate) struct ThreadStart {
 
 /// The life of a shard's thread.
 pub(crate) fn run(start: ThreadStart) {
+    let others: Vec<usize> = match start.core {
+        Some(core) => {
+            pin::allowed_cores().unwrap_or_default().into_iter().filter(|each| *each != core).collect()
+        }
+        None => Vec::new(),
+    };
     if let Some(core) = start.core
         && let Err(error) = pin::pin_to(core)
     {
         tracing::warn!(shard = start.shard.0, core, %error, "the shard is not pinned");
     }
     let root = &start.config.data_dir;
-    let strategy = start.config.wal.commit.into();
+    let strategy = start.strategy;
     let failed = |source| RecoverError::Io { path: root.clone(), source };
     match start.kind {
         BackendKind::Uring => {
@@ -59,7 +67,10 @@ pub(crate) fn run(start: ThreadStart) {
                 Ok(backend)
             });
             match opened {
-                Ok(backend) => run_on(backend, start),
+                Ok(mut backend) => {
+                    keep_workers_off(&mut backend, &others);
+                    run_on(backend, start);
+                }
                 Err(error) => drop(start.channels.read.send(Err(failed(error)))),
             }
         }
