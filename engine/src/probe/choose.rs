@@ -34,9 +34,9 @@ pub struct Figures {
     pub commits: u64,
     /// From submitting to reaping in order, ns: median of the rounds' medians.
     pub p50_ns: u64,
-    /// Median of the rounds' 99th percentiles, ns.
+    /// 99th percentile, ns: median of those of a few parts of the time.
     pub p99_ns: u64,
-    /// Median of the rounds' 99.9th percentiles, ns; of a round with fewer commits, their slowest.
+    /// 99.9th percentile, ns, likewise; of a part with fewer than 1,000 commits, their slowest.
     pub p999_ns: u64,
     /// Median of the rounds' rates.
     pub commits_per_s: f64,

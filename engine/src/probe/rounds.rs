@@ -6,7 +6,7 @@ use std::time::Duration;
 use thalweg_io::{CommitStrategy, Reactor};
 
 use crate::probe::choose::{DECIDING, Figures, Load, Way, starved};
-use crate::probe::slice::{Bench, Slice, Switch};
+use crate::probe::slice::{Bench, Slice, Switch, percentile};
 
 /// How much time a probe takes, about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +20,17 @@ pub struct Budget {
 impl Budget {
     /// When a data directory is opened that has no profile: hardly noticed beside the making of its
     /// files.
-    pub const OPENING: Budget = Budget { total: Duration::from_millis(450), rounds: 5 };
+    pub const OPENING: Budget = Budget { total: Duration::from_millis(550), rounds: 12 };
     /// When somebody asks to know, and a 99.9th percentile is to be one.
-    pub const THOROUGH: Budget = Budget { total: Duration::from_secs(4), rounds: 7 };
+    pub const THOROUGH: Budget = Budget { total: Duration::from_secs(4), rounds: 12 };
 }
 
 /// Part of the budget for the load that decides, percent; the others share the rest.
-const DECIDING_PERCENT: u64 = 50;
+const DECIDING_PERCENT: u64 = 60;
+/// The others are measured in one of so many rounds: fewer and longer slices, as they decide less.
+const OTHERS_EVERY: u32 = 4;
+/// Parts whose commits are taken together for a tail, which a single slice has too few for.
+const TAIL_PARTS: usize = 3;
 /// Loads beside the one that decides.
 const OTHERS: [Load; 8] = [
     Load { bytes: 4096, in_flight: 2 },
@@ -115,13 +119,15 @@ impl<'a, B: Switch> Rounds<'a, B> {
         let deciding_percent = if all_loads { DECIDING_PERCENT } else { 100 };
         let turns = u64::from(rounds) * ways.len() as u64;
         let deciding_ns = self.budget_ns * deciding_percent / 100 / turns;
-        let other_ns = self.budget_ns * (100 - deciding_percent) / 100 / turns / OTHERS.len() as u64;
+        let other_turns = u64::from(rounds.div_ceil(OTHERS_EVERY)) * (ways.len() * OTHERS.len()) as u64;
+        let other_ns = self.budget_ns * (100 - deciding_percent) / 100 / other_turns;
         for round in 0..rounds {
             self.turn(ways, round, DECIDING, deciding_ns, DECIDING_COMMITS_MIN)?;
             if round == 0 {
                 self.drop_hopeless(ways);
             }
-            for load in OTHERS.iter().filter(|_| all_loads) {
+            let with_others = all_loads && round % OTHERS_EVERY == 0;
+            for load in OTHERS.iter().filter(|_| with_others) {
                 if self.is_late() {
                     break;
                 }
@@ -134,7 +140,7 @@ impl<'a, B: Switch> Rounds<'a, B> {
         Ok(())
     }
 
-    /// One slice of each way; another one begins each round.
+    /// One slice of each way; another one begins each round, and each comes behind any other.
     fn turn(
         &mut self,
         ways: &mut Vec<Way>,
@@ -144,7 +150,10 @@ impl<'a, B: Switch> Rounds<'a, B> {
         min: usize,
     ) -> io::Result<()> {
         let mut order = ways.clone();
-        order.rotate_left(round as usize % ways.len().max(1));
+        order.rotate_left(round as usize / 2 % ways.len().max(1));
+        if round % 2 == 1 {
+            order.reverse();
+        }
         for way in order {
             match self.bench.run(way, load, nanos, min)? {
                 Some(slice) => self.keep(way, load, slice),
@@ -192,20 +201,53 @@ impl<'a, B: Switch> Rounds<'a, B> {
 }
 
 fn figures_of(cell: &Cell) -> Figures {
-    let median = |of: fn(&Slice) -> u64| {
-        let mut all: Vec<u64> = cell.slices.iter().map(of).collect();
-        all.sort_unstable();
-        all[(all.len() - 1) / 2]
-    };
+    let mut medians: Vec<u64> = cell.slices.iter().map(|slice| percentile(&slice.taken_ns, 500)).collect();
     let mut rates: Vec<f64> = cell.slices.iter().map(|slice| slice.commits_per_s).collect();
     rates.sort_unstable_by(f64::total_cmp);
+    let parts: Vec<Vec<u64>> =
+        cell.slices.chunks(cell.slices.len().div_ceil(TAIL_PARTS).max(1)).map(together).collect();
+    let tail =
+        |per_mille| median(&mut parts.iter().map(|part| percentile(part, per_mille)).collect::<Vec<_>>());
     Figures {
         way: cell.way,
         load: cell.load,
-        commits: cell.slices.iter().map(|slice| slice.commits).sum(),
-        p50_ns: median(|slice| slice.p50_ns),
-        p99_ns: median(|slice| slice.p99_ns),
-        p999_ns: median(|slice| slice.p999_ns),
-        commits_per_s: rates[(rates.len() - 1) / 2],
+        commits: cell.slices.iter().map(|slice| slice.taken_ns.len() as u64).sum(),
+        p50_ns: median(&mut medians),
+        p99_ns: tail(990),
+        p999_ns: tail(999),
+        commits_per_s: rates.get(rates.len().saturating_sub(1) / 2).copied().unwrap_or(0.0),
+    }
+}
+
+/// The commits of some slices, ascending.
+fn together(slices: &[Slice]) -> Vec<u64> {
+    let mut all: Vec<u64> = slices.iter().flat_map(|slice| slice.taken_ns.iter().copied()).collect();
+    all.sort_unstable();
+    all
+}
+
+fn median(values: &mut [u64]) -> u64 {
+    values.sort_unstable();
+    percentile(values, 500)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disturbed_round_changes_neither_median_nor_tail() {
+        let slice =
+            |taken_ns: u64| Slice { taken_ns: vec![taken_ns; 100], commits_per_s: 1e9 / taken_ns as f64 };
+        let way = Way { strategy: CommitStrategy::Dsync, polls: true };
+        let mut cell = Cell { way, load: DECIDING, slices: vec![slice(40); 12] };
+        cell.slices[5] = slice(4_000_000);
+        let figures = figures_of(&cell);
+        assert_eq!((figures.p50_ns, figures.p99_ns, figures.p999_ns), (40, 40, 40));
+        assert_eq!((figures.commits, figures.commits_per_s.round()), (1200, 25e6));
+        // One in fifty, throughout, is its tail.
+        cell.slices.iter_mut().for_each(|slice| slice.taken_ns[98..].fill(4_000_000));
+        let figures = figures_of(&cell);
+        assert_eq!((figures.p50_ns, figures.p99_ns), (40, 4_000_000));
     }
 }
