@@ -89,7 +89,7 @@ fn told_to_block_a_shard_with_a_ring_writes_every_group_by_a_system_call() {
     if !has_strace("of the blocking strategy") {
         return;
     }
-    let (calls, groups) = trace(1, 500, "uring", "blocking");
+    let (calls, groups) = trace(1, 2000, "uring", "blocking");
     assert!(groups > 10, "{groups} groups");
     let writes = calls.iter().filter(|call| **call == Call::DurableWrite).count();
     assert_eq!((writes, calls.len()), (groups, groups), "one durable write for each group and nothing else");
@@ -100,7 +100,7 @@ fn told_to_divide_the_work_a_shard_syncs_what_its_ring_wrote() {
     if !has_strace("of the hybrid strategy") {
         return;
     }
-    let (calls, groups) = trace(1, 500, "uring", "hybrid");
+    let (calls, groups) = trace(1, 2000, "uring", "hybrid");
     assert!(groups > 10, "{groups} groups");
     let syncs = calls.iter().filter(|call| **call == Call::Sync).count();
     // Groups whose writes are reaped together share a sync.
@@ -114,7 +114,7 @@ fn told_to_leave_it_to_the_ring_a_shard_makes_no_such_call() {
         return;
     }
     for strategy in ["dsync", "write_then_sync"] {
-        let (calls, groups) = trace(1, 500, "uring", strategy);
+        let (calls, groups) = trace(1, 2000, "uring", strategy);
         assert!(groups > 10, "{groups} groups");
         assert_eq!(calls, [], "{strategy}");
     }

@@ -148,10 +148,12 @@ fn live<B: Backend>(mut shard: Shard<B>, config: &Config) {
     let poll = Duration::from_micros(u64::from(config.threads.poll_us));
     let mut idle_since: Option<Instant> = None;
     loop {
-        let busy = shard.turn();
+        // Before the turn, which takes the step that winding down asks a task for: a shard that does
+        // not poll would sleep on it until a timer of its own.
         if shard.mailbox().is_closing() && shard.wind_down() {
             return;
         }
+        let busy = shard.turn();
         if busy {
             idle_since = None;
             continue;
