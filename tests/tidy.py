@@ -34,6 +34,8 @@ ENGINE_BANS = "|".join([  # what passes by the simulator, or makes a seed's seco
 ENGINE_MAY = {  # file: what it may use, and why
     "engine/src/engine.rs": ("std::thread::Builder::new std::thread::JoinHandle", "the pinned threads"),
     "engine/src/inspect/mod.rs": (".exists()", "no lock file may be made in a folder that is not ours"),
+    "engine/src/probe/measure.rs": ("std::thread::scope", "measuring where a shard would run"),
+    "engine/src/probe/slice.rs": ("std::thread::yield_now", "it waits as a shard's thread does"),
     "engine/src/slot.rs": (
         "std::thread::Thread std::thread::ThreadId std::thread::current std::thread::park", "a caller waits"),
     "engine/src/log.rs": ("std::thread::ThreadId", "who turns a shard must not wait for it"),

@@ -55,6 +55,9 @@ pub fn run(
     let mut machine = Machine::below(folder.path());
     let engine = Engine::open(Config { data_dir: folder.path().join("conditions"), ..config.clone() })?;
     machine.backend = engine.backend().kind.to_string();
+    let commit = engine.commit();
+    let polls = if commit.polls && config.threads.poll_us > 0 { "polling" } else { "sleeping" };
+    machine.strategy = format!("{} ({polls})", commit.strategy);
     engine.close()?;
     let bench = Bench {
         dir: folder.path().to_owned(),

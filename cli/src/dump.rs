@@ -140,9 +140,11 @@ fn text(piece: &Dumped) -> io::Result<String> {
         Dumped::Group { .. } | Dumped::Run { .. } | Dumped::Damage { .. } => 2,
         Dumped::Batch { .. } | Dumped::Entry { .. } | Dumped::Control { .. } => 3,
         Dumped::Record { .. } => 4,
-        Dumped::Superblock { .. } | Dumped::WalFile { .. } | Dumped::Segment { .. } | Dumped::Edit { .. } => {
-            1
-        }
+        Dumped::Superblock { .. }
+        | Dumped::Device { .. }
+        | Dumped::WalFile { .. }
+        | Dumped::Segment { .. }
+        | Dumped::Edit { .. } => 1,
     };
     let indent = "  ".repeat(depth);
     let mut line = indent.clone();

@@ -11,6 +11,7 @@ mod interrupt;
 mod log;
 mod open;
 mod output;
+mod probe;
 mod progress;
 mod repair;
 mod shell;
@@ -63,6 +64,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Make a damaged data directory open again, saving what can be read
     Repair(repair::RepairArgs),
+    /// Measure how a directory's device makes writes durable, and keep what is best there
+    Probe(probe::ProbeArgs),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions(shell::CompletionsArgs),
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Dump(args) => dump::run(&global, &args),
         Command::Verify(args) => verify::run(&global, &args),
         Command::Repair(args) => repair::run(&global, &args),
+        Command::Probe(args) => probe::run(&global, &args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
     };

@@ -98,8 +98,11 @@ pub(crate) fn open_or_make(config: Config) -> anyhow::Result<Engine> {
     // A spinner that panicked has nothing to say about the engine.
     let _ = spinner.join();
     let engine = engine.map_err(|error| explain(error, &data_dir))?;
-    let chosen = engine.backend();
-    tracing::info!(backend = %chosen.kind, reason = chosen.reason, data_dir = %data_dir.display(), "open");
+    let (chosen, commit) = (engine.backend(), engine.commit());
+    tracing::info!(
+        backend = %chosen.kind, reason = chosen.reason, commit = %commit.strategy, polls = commit.polls,
+        data_dir = %data_dir.display(), "open"
+    );
     Ok(engine)
 }
 

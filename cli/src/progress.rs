@@ -26,6 +26,7 @@ pub(crate) enum ProgressKind {
 pub(crate) enum Unit {
     Bytes,
     Records,
+    Percent,
 }
 
 /// Progress as it is shown.
@@ -94,6 +95,7 @@ fn bar(unit: Unit, total: Option<u64>) -> ProgressBar {
         }
         (Unit::Bytes, None) => "{spinner} {binary_bytes} {binary_bytes_per_sec} {wide_msg}",
         (Unit::Records, Some(_)) => "{bar:24} {human_pos}/{human_len} records {eta} {wide_msg}",
+        (Unit::Percent, _) => "{bar:24} {pos}% {wide_msg}",
         (Unit::Records, None) => "{spinner} {human_pos} records {wide_msg}",
     };
     let style = ProgressStyle::with_template(template).expect("the templates above are well-formed");

@@ -1,7 +1,10 @@
 //! The engine's settings: one typed tree, validated once, refused rather than repaired.
 
+mod commit;
+
 use std::path::PathBuf;
 
+pub use commit::{CommitConfig, CommitSetting};
 use serde::{Deserialize, Serialize};
 use thalweg_io::BLOCK;
 use thalweg_io::boot::BackendChoice;
@@ -39,6 +42,8 @@ pub struct Config {
     pub threads: ThreadConfig,
     /// The write-ahead log.
     pub wal: WalConfig,
+    /// How a group is made durable.
+    pub commit: CommitConfig,
     /// What shares a write and a sync.
     pub group: GroupConfig,
     /// The tail cache.
@@ -58,6 +63,7 @@ impl Default for Config {
             shards: None,
             threads: ThreadConfig::default(),
             wal: WalConfig::default(),
+            commit: CommitConfig::default(),
             group: GroupConfig::default(),
             cache: CacheConfig::default(),
             limits: LimitsConfig::default(),
@@ -86,26 +92,6 @@ impl From<BackendSetting> for BackendChoice {
             BackendSetting::Auto => BackendChoice::Auto,
             BackendSetting::Uring => BackendChoice::Uring,
             BackendSetting::Blocking => BackendChoice::Blocking,
-        }
-    }
-}
-
-/// How a group is made durable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CommitSetting {
-    /// One write carrying `RWF_DSYNC`: one round trip; the fastest on the devices measured.
-    #[default]
-    Dsync,
-    /// A write, then `fdatasync`.
-    WriteThenSync,
-}
-
-impl From<CommitSetting> for thalweg_io::CommitStrategy {
-    fn from(setting: CommitSetting) -> Self {
-        match setting {
-            CommitSetting::Dsync => thalweg_io::CommitStrategy::Dsync,
-            CommitSetting::WriteThenSync => thalweg_io::CommitStrategy::WriteThenSync,
         }
     }
 }
@@ -142,20 +128,13 @@ pub struct WalConfig {
     /// Longest that reading the WAL back may take when the engine opens, ms. With the replay speed
     /// measured when the directory was made it bounds the bytes not yet in segments.
     pub recovery_target_ms: u32,
-    /// How a group is made durable.
-    pub commit: CommitSetting,
     /// After this long without a group, µs, a marker makes the last one provably durable.
     pub witness_after_us: u32,
 }
 
 impl Default for WalConfig {
     fn default() -> WalConfig {
-        WalConfig {
-            file_bytes: 32 << 20,
-            recovery_target_ms: 1000,
-            commit: CommitSetting::Dsync,
-            witness_after_us: 20_000,
-        }
+        WalConfig { file_bytes: 32 << 20, recovery_target_ms: 1000, witness_after_us: 20_000 }
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use thalweg_io::boot::{self, Chosen};
-use thalweg_io::{BlockingBackend, DirLock, Reactor, pin};
+use thalweg_io::{BlockingBackend, CommitStrategy, DirLock, Reactor, pin};
 
 use crate::append::AppendError;
 use crate::config::Config;
@@ -15,6 +15,7 @@ use crate::ids::{GroupNumber, ShardId};
 use crate::log::Log;
 use crate::open::{JointsOfShard, OpenError, decide_joints, fixed_config, next_joint, superblock};
 use crate::partition::ShardLink;
+use crate::probe::{CommitChoice, Settled, first_core, settle};
 use crate::shard::recover::{RecoverError, RecoveryReport};
 use crate::shard::thread::{Channels, Opened, ThreadStart, run};
 use crate::slot::SlotPool;
@@ -46,6 +47,7 @@ pub struct Engine {
     threads: Vec<JoinHandle<()>>,
     reports: Vec<RecoveryReport>,
     chosen: Chosen,
+    commit: CommitChoice,
     // Last: let go of when the threads have ended.
     _lock: Arc<DirLock>,
 }
@@ -63,7 +65,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`OpenError`]. Damage to acknowledged records is refused, with the place.
-    pub fn open(config: Config) -> Result<Engine, OpenError> {
+    pub fn open(mut config: Config) -> Result<Engine, OpenError> {
         config.validate()?;
         let root = config.data_dir.clone();
         let io = |source| OpenError::Io { path: root.clone(), source };
@@ -74,10 +76,14 @@ impl Engine {
             tracing::warn!(reason, "io_uring can't be used; shards use blocking I/O");
         }
         let superblock = {
-            let backend = BlockingBackend::open(&root, config.wal.commit.into()).map_err(io)?;
+            let backend = BlockingBackend::open(&root, CommitStrategy::Dsync).map_err(io)?;
             let reactor = Reactor::new(backend);
             reactor.block_on(superblock(&reactor, &config))?
         };
+        let settled = settle(&config, chosen.kind, first_core(&config));
+        if !settled.choice.polls {
+            config.threads.poll_us = 0;
+        }
         let config = fixed_config(&config, &superblock)?;
         let cores = pin::allowed_cores().unwrap_or_default();
         let mut starting = Vec::new();
@@ -91,6 +97,7 @@ impl Engine {
                 superblock,
                 config: config.clone(),
                 kind: chosen.kind,
+                strategy: settled.choice.strategy,
                 lock: lock.clone(),
                 core,
                 channels: Channels { read: read_to, decide: decide_from, opened: opened_to },
@@ -100,13 +107,14 @@ impl Engine {
             let thread = spawned.map_err(io)?;
             starting.push(Starting { thread, read, decide, opened });
         }
-        Engine::finish_open(config, starting, chosen, lock)
+        Engine::finish_open(config, starting, chosen, settled, lock)
     }
 
     fn finish_open(
         config: Arc<Config>,
         starting: Vec<Starting>,
         chosen: Chosen,
+        settled: Settled,
         lock: Arc<DirLock>,
     ) -> Result<Engine, OpenError> {
         let mut opened = Vec::new();
@@ -116,7 +124,9 @@ impl Engine {
         match made {
             Ok(log) => {
                 let reports = opened.into_iter().map(|opened| opened.report).collect();
-                Ok(Engine { log, threads: threads.collect(), reports, chosen, _lock: lock })
+                settled.store(&config.data_dir);
+                let (threads, commit) = (threads.collect(), settled.choice);
+                Ok(Engine { log, threads, reports, chosen, commit, _lock: lock })
             }
             Err(error) => {
                 // Shards that are open already hold the directory.
@@ -143,6 +153,12 @@ impl Engine {
     #[must_use]
     pub fn backend(&self) -> &Chosen {
         &self.chosen
+    }
+
+    /// How groups are made durable, why, and what was measured of this device.
+    #[must_use]
+    pub fn commit(&self) -> &CommitChoice {
+        &self.commit
     }
 
     /// Finishes what is queued, proves it durable, and ends the shards' threads. Dropping the engine

@@ -71,6 +71,7 @@ mod metrics;
 mod open;
 mod partition;
 mod partitions;
+pub mod probe;
 mod read;
 pub mod record;
 pub mod segment;

@@ -19,6 +19,7 @@
 //!
 //! Paths are relative to the data directory the backend was opened on.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,14 +72,41 @@ pub enum Durability {
 /// How a backend makes a [`Durability::Durable`] write durable.
 ///
 /// Which is fastest differs by device and kernel, so it is a choice and not a belief.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CommitStrategy {
     /// One write carrying `RWF_DSYNC`: one round trip, and a single FUA write where the device
     /// has it.
     #[default]
     Dsync,
-    /// A write, and an `fdatasync` once it has completed.
+    /// A write, and an `fdatasync` by the ring's worker once it has completed.
     WriteThenSync,
+    /// A write, and an `fdatasync` on the shard's thread when its completion is reaped: no worker
+    /// to hand over to, and nothing else happens meanwhile. Writes reaped together share it.
+    Hybrid,
+    /// `pwritev2` with `RWF_DSYNC` on the shard's thread, which does nothing else meanwhile.
+    Blocking,
+}
+
+impl CommitStrategy {
+    /// All of them, in the order in which equals are preferred: those that leave the shard's
+    /// thread free first.
+    pub const ALL: [CommitStrategy; 4] = [
+        CommitStrategy::Dsync,
+        CommitStrategy::WriteThenSync,
+        CommitStrategy::Hybrid,
+        CommitStrategy::Blocking,
+    ];
+}
+
+impl fmt::Display for CommitStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            CommitStrategy::Dsync => "dsync",
+            CommitStrategy::WriteThenSync => "write_then_sync",
+            CommitStrategy::Hybrid => "hybrid",
+            CommitStrategy::Blocking => "blocking",
+        })
+    }
 }
 
 /// How a file is opened. Every file is opened for direct I/O where the file system has it.

@@ -2,26 +2,24 @@
 //!
 //! Every operation runs to its end inside [`poll`](Backend::poll), in the order of submission. A
 //! commit costs what the device costs; what is lost is that nothing else happens meanwhile.
+//!
+//! There is no ring to divide the work with, so two strategies are two others here:
+//! [`CommitStrategy::Blocking`] is `Dsync`, and [`CommitStrategy::Hybrid`] is `WriteThenSync`.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-
-use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 use crate::backend::{
     Backend, Buffer, CommitStrategy, Completion, Durability, FileId, Nanos, Op, Reply, Tag,
 };
 use crate::memory::{AlignedBuf, Region};
+use crate::pwrite;
 use crate::real_files::{self, RealFiles};
 use crate::transfer::Transfer;
 use crate::wake::Wake;
-
-/// Pause before a request is repeated that the kernel had no memory or queue slot for.
-const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 /// A backend of blocking system calls.
 pub struct BlockingBackend {
@@ -51,6 +49,11 @@ impl BlockingBackend {
         self.strategy
     }
 
+    /// Changes how durable writes are made that are submitted from now on.
+    pub fn set_strategy(&mut self, strategy: CommitStrategy) {
+        self.strategy = strategy;
+    }
+
     fn run(&mut self, op: Op) -> (Option<Buffer>, io::Result<Reply>) {
         match op {
             Op::Read { file, position, mut buf } => {
@@ -68,27 +71,19 @@ impl BlockingBackend {
     fn write(&mut self, file: FileId, position: u64, bytes: &[u8], durability: Durability) -> io::Result<()> {
         let fd = self.files.get(file)?;
         match (durability, self.strategy) {
-            (Durability::Volatile, _) => Ok(write(fd, position, bytes, ReadWriteFlags::empty())?),
-            (Durability::Durable, CommitStrategy::WriteThenSync) => write_then_sync(fd, position, bytes),
-            (Durability::Durable, CommitStrategy::Dsync) => {
-                let refused = match write(fd, position, bytes, ReadWriteFlags::DSYNC) {
-                    Err(WriteError::Refused(errno)) => errno,
-                    result => return Ok(result?),
-                };
-                // Refused before a byte moved. Either the flag is unknown here, and a plain write
-                // works, or the request itself is bad, and that answer comes again.
-                write_then_sync(fd, position, bytes)?;
-                self.strategy = CommitStrategy::WriteThenSync;
-                real_files::say_dsync_is_refused(refused);
+            (Durability::Volatile, _) => pwrite::write(fd, position, bytes),
+            (Durability::Durable, CommitStrategy::WriteThenSync | CommitStrategy::Hybrid) => {
+                pwrite::write_then_sync(fd, position, bytes)
+            }
+            (Durability::Durable, CommitStrategy::Dsync | CommitStrategy::Blocking) => {
+                if let Some(refused) = pwrite::write_dsync(fd, position, bytes)? {
+                    self.strategy = CommitStrategy::WriteThenSync;
+                    real_files::say_dsync_is_refused(refused);
+                }
                 Ok(())
             }
         }
     }
-}
-
-fn write_then_sync(fd: BorrowedFd<'_>, position: u64, bytes: &[u8]) -> io::Result<()> {
-    write(fd, position, bytes, ReadWriteFlags::empty())?;
-    Ok(retry_on_intr(|| rustix::fs::fdatasync(fd))?)
 }
 
 /// Reads until `buf` is full or the file ends; returns the bytes read.
@@ -102,64 +97,10 @@ fn read(fd: BorrowedFd<'_>, position: u64, buf: &mut AlignedBuf) -> io::Result<u
                     break; // the end of the file
                 }
             }
-            Err(errno) => pause_or_fail(errno)?,
+            Err(errno) => pwrite::pause_or_fail(errno)?,
         }
     }
     Ok(transfer.done())
-}
-
-/// Why a write did not come to its end.
-enum WriteError {
-    /// The kernel would not take the first piece as it was asked.
-    Refused(Errno),
-    Failed(io::Error),
-}
-
-impl From<WriteError> for io::Error {
-    fn from(error: WriteError) -> io::Error {
-        match error {
-            WriteError::Refused(errno) => errno.into(),
-            WriteError::Failed(error) => error,
-        }
-    }
-}
-
-/// Writes all of `bytes`.
-fn write(fd: BorrowedFd<'_>, position: u64, bytes: &[u8], flags: ReadWriteFlags) -> Result<(), WriteError> {
-    let mut transfer = Transfer::new(position, bytes).map_err(WriteError::Failed)?;
-    while !transfer.complete() {
-        let (at, range) = transfer.next();
-        let piece = &bytes[range];
-        let written = if flags.is_empty() {
-            rustix::io::pwrite(fd, piece, at)
-        } else {
-            rustix::io::pwritev2(fd, &[IoSlice::new(piece)], at, flags)
-        };
-        match written {
-            Ok(bytes) => {
-                if !transfer.moved(bytes) && transfer.stuck() {
-                    return Err(WriteError::Failed(transfer.stuck_error()));
-                }
-            }
-            Err(errno @ (Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS)) if transfer.done() == 0 => {
-                return Err(WriteError::Refused(errno));
-            }
-            Err(errno) => pause_or_fail(errno).map_err(WriteError::Failed)?,
-        }
-    }
-    Ok(())
-}
-
-/// Returns for another try after `EINTR`, and after a pause for `EAGAIN`.
-fn pause_or_fail(errno: Errno) -> io::Result<()> {
-    match errno {
-        Errno::INTR => Ok(()),
-        Errno::AGAIN => {
-            std::thread::sleep(RETRY_PAUSE);
-            Ok(())
-        }
-        errno => Err(errno.into()),
-    }
 }
 
 impl Backend for BlockingBackend {

@@ -19,11 +19,13 @@ pub mod allocations;
 pub mod backend;
 pub mod blocking;
 pub mod boot;
+pub mod device;
 #[cfg(feature = "glommio")]
 pub mod glommio;
 pub mod lock;
 pub mod memory;
 pub mod pin;
+mod pwrite;
 pub mod reactor;
 mod real_files;
 pub mod sim;
@@ -38,6 +40,7 @@ pub use backend::{
     Reply, Tag,
 };
 pub use blocking::BlockingBackend;
+pub use device::{Device, WriteCache};
 pub use lock::DirLock;
 pub use memory::{AlignedBuf, Chunk, ChunkView, ChunkWriter, Region, View};
 pub use reactor::{Bell, Pending, Reactor};

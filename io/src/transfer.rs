@@ -48,6 +48,11 @@ impl Transfer {
         (self.position + start as u64, start..end)
     }
 
+    /// Where in the file it starts.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Counts a piece that moved `bytes`. Returns whether that was any progress.
     pub(crate) fn moved(&mut self, bytes: usize) -> bool {
         let (_, range) = self.next();

@@ -15,6 +15,14 @@ fn uring_write_then_sync(case: Case<UringBackend>) {
     parking(case, |root| UringBackend::open(root, CommitStrategy::WriteThenSync));
 }
 
+fn uring_hybrid(case: Case<UringBackend>) {
+    parking(case, |root| UringBackend::open(root, CommitStrategy::Hybrid));
+}
+
+fn uring_blocking(case: Case<UringBackend>) {
+    parking(case, |root| UringBackend::open(root, CommitStrategy::Blocking));
+}
+
 fn uring_polling(case: Case<UringBackend>) {
     polling(case, |root| UringBackend::open(root, CommitStrategy::WriteThenSync));
 }
@@ -27,25 +35,41 @@ fn blocking_write_then_sync(case: Case<BlockingBackend>) {
     parking(case, |root| BlockingBackend::open(root, CommitStrategy::WriteThenSync));
 }
 
+fn blocking_hybrid(case: Case<BlockingBackend>) {
+    parking(case, |root| BlockingBackend::open(root, CommitStrategy::Hybrid));
+}
+
+fn blocking_blocking(case: Case<BlockingBackend>) {
+    parking(case, |root| BlockingBackend::open(root, CommitStrategy::Blocking));
+}
+
 contract!(uring_dsync);
 contract!(uring_write_then_sync);
+contract!(uring_hybrid);
+contract!(uring_blocking);
 contract!(uring_polling);
 contract!(blocking_dsync);
 contract!(blocking_write_then_sync);
+contract!(blocking_hybrid);
+contract!(blocking_blocking);
 
 mod real_time {
     use super::*;
 
     contract!(@real_time uring_dsync);
     contract!(@real_time uring_write_then_sync);
+    contract!(@real_time uring_hybrid);
+    contract!(@real_time uring_blocking);
     contract!(@real_time uring_polling);
     contract!(@real_time blocking_dsync);
     contract!(@real_time blocking_write_then_sync);
+    contract!(@real_time blocking_hybrid);
+    contract!(@real_time blocking_blocking);
 }
 
 #[test]
 fn a_dropped_backend_waits_for_its_writes() {
-    for strategy in [CommitStrategy::Dsync, CommitStrategy::WriteThenSync] {
+    for strategy in CommitStrategy::ALL {
         let dir = tempfile::tempdir().unwrap();
         contract::dropped_with_writes_in_flight(UringBackend::open(dir.path(), strategy).unwrap());
         let dir = tempfile::tempdir().unwrap();

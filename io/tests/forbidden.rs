@@ -150,6 +150,17 @@ fn without_rwf_dsync_a_commit_is_a_write_and_a_sync() {
 }
 
 #[test]
+fn without_rwf_dsync_a_ring_whose_thread_blocks_syncs_on_that_thread() {
+    in_child("without_rwf_dsync_a_ring_whose_thread_blocks_syncs_on_that_thread", || {
+        forbid([(libc::SYS_pwritev2, vec![])], libc::EOPNOTSUPP);
+        let dir = tempfile::tempdir().unwrap();
+        let reactor = commit(UringBackend::open(dir.path(), CommitStrategy::Blocking).unwrap()).unwrap();
+        let strategy = reactor.with_backend(|backend| backend.strategy());
+        assert_eq!(strategy, CommitStrategy::Hybrid);
+    });
+}
+
+#[test]
 fn without_fallocate_a_file_still_grows() {
     in_child("without_fallocate_a_file_still_grows", || {
         forbid([(libc::SYS_fallocate, vec![])], libc::EOPNOTSUPP);

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use thalweg::inspect::{repair_on, verify_on};
 use thalweg::manifest::{Manifest, decode_edit};
+use thalweg::probe::{DeviceProfile, PROFILE_BYTES};
 use thalweg::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, RecordRefs, check_batch};
 use thalweg::segment::{IndexEntry, TRAILER_BYTES, Trailer, decode_footer};
 use thalweg::superblock::Superblock;
@@ -164,8 +165,8 @@ fn groups() {
 }
 
 #[test]
-fn file_headers_and_superblocks() {
-    fuzz("file_headers_and_superblocks", |dice| {
+fn file_headers_superblocks_and_device_profiles() {
+    fuzz("file_headers_superblocks_and_device_profiles", |dice| {
         let mut file = whole("wal")[..BLOCK].to_vec();
         dice.mutate(&mut file, 90);
         if dice.coin() {
@@ -180,6 +181,15 @@ fn file_headers_and_superblocks() {
         }
         let _ = Superblock::decode(&block[..dice.below(block.len())]);
         let _ = Superblock::decode(&block);
+        let mut profile = whole("device");
+        dice.mutate(&mut profile, 200);
+        if dice.coin() {
+            seal(&mut profile, 8, 12, PROFILE_BYTES);
+        }
+        let _ = DeviceProfile::decode(&profile[..dice.below(profile.len())]);
+        if let Ok(decoded) = DeviceProfile::decode(&profile) {
+            assert_eq!(DeviceProfile::decode(&decoded.encode()), Ok(decoded));
+        }
     });
 }
 

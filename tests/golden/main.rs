@@ -11,7 +11,7 @@ mod show;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use thalweg::config::BackendSetting;
+use thalweg::config::{BackendSetting, CommitSetting};
 use thalweg::inspect::{Dumped, dump, verify};
 use thalweg::record::BatchKind;
 use thalweg::{Config, OwnedShard, ReadFrom};
@@ -82,6 +82,7 @@ fn lay_out(root: &Path) {
     wal.resize(specimen::WAL_FILE_BYTES as usize, 0);
     let files = [
         ("SUPERBLOCK", golden("superblock_v1.bin")),
+        ("DEVICE", golden("device_v1.bin")),
         ("shard-0/MANIFEST-0000000000000001", golden("manifest_v1.bin")),
         ("shard-0/0000000000000000.log", golden("promoted_v1.bin")),
         ("shard-0/0000000000000001.log", wal),
@@ -136,6 +137,7 @@ fn the_engine_opens_them_and_goes_on() {
     lay_out(directory.path());
     let mut config = Config::new(directory.path());
     config.threads.backend = BackendSetting::Blocking;
+    config.commit.strategy = CommitSetting::Dsync;
     config.group.bytes_max = 4096;
     config.limits.batch_bytes_max = 8192;
     config.cache.bytes = 256 << 10;
@@ -174,6 +176,7 @@ fn an_independent_reader_notices_damage() {
     let directory = tempfile::tempdir().expect("a directory");
     let places = [
         ("superblock_v1.bin", 20),
+        ("device_v1.bin", 100),
         ("manifest_v1.bin", 4096 + 60),
         ("wal_v1.bin", 30),
         ("wal_v1.bin", 4096 + 96 + 70),

@@ -9,6 +9,7 @@ import struct
 import sys
 
 from fields import BLOCK, Damage, Fields, check, crc32c, padded, settings, show, text
+from device import device
 from manifest import manifest, superblock
 
 
@@ -173,6 +174,8 @@ def read(data):
         segment(data)
     elif data[:7] == b"TLWDIR\0":
         superblock(data)
+    elif data[:7] == b"TLWDEV\0":
+        device(data)
     elif data[:7] == b"TLWMAN\0":
         manifest(data)
     else:

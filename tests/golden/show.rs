@@ -5,6 +5,7 @@ use std::fmt::{Display, Write};
 
 use thalweg::PartitionConfig;
 use thalweg::manifest::{Change, SegmentKind, decode_edit};
+use thalweg::probe::DeviceProfile;
 use thalweg::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, RecordRefs, check_batch};
 use thalweg::segment::{TRAILER_BYTES, Trailer, decode_footer};
 use thalweg::superblock::Superblock;
@@ -22,6 +23,7 @@ pub(crate) fn show(name: &str, bytes: &[u8]) -> Result<String, Malformed> {
     let mut lines = Lines(String::new());
     match name.split('_').next() {
         Some("superblock") => lines.superblock(bytes)?,
+        Some("device") => lines.device(bytes)?,
         Some("manifest") => lines.manifest(bytes)?,
         Some("wal") => lines.wal(bytes)?,
         _ => lines.segment(bytes)?,
@@ -87,6 +89,39 @@ impl Lines {
             replay_speed = found.replay_speed,
             created_ms = found.created_ms
         );
+        Ok(())
+    }
+
+    fn device(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let found = DeviceProfile::decode(bytes)?;
+        line!(
+            self,
+            "device",
+            major = found.device.major,
+            minor = found.device.minor,
+            file_system = found.device.file_system,
+            backend = quoted(found.backend),
+            write_cache = quoted(found.device.write_cache),
+            fua = or_null(found.device.fua),
+            strategy = quoted(found.way.strategy),
+            polls = found.way.polls,
+            in_flight = found.in_flight,
+            poll_us = found.poll_us,
+            measured_ms = found.measured_ms,
+            kernel = text(found.device.kernel.as_bytes())
+        );
+        for each in &found.commits {
+            line!(
+                self,
+                "commit",
+                strategy = quoted(each.way.strategy),
+                polls = each.way.polls,
+                starved = each.starved,
+                p50_ns = each.p50_ns,
+                p99_ns = each.p99_ns,
+                p999_ns = each.p999_ns
+            );
+        }
         Ok(())
     }
 

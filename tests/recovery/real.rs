@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use thalweg::config::CommitSetting;
 use thalweg::record::BatchKind;
 use thalweg::wal::control::Control;
 use thalweg::wal::file_header::FileHeader;
@@ -13,6 +14,7 @@ fn config(dir: &Path, shards: u16) -> Config {
     let mut config = Config::new(dir);
     config.shards = Some(shards);
     config.threads.pin = false;
+    config.commit.strategy = CommitSetting::Dsync;
     config.wal.file_bytes = 2 << 20;
     config.group.bytes_max = 64 << 10;
     config.limits.batch_bytes_max = 64 << 10;

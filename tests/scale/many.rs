@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use futures_lite::future::poll_once;
-use thalweg::config::BackendSetting;
+use thalweg::config::{BackendSetting, CommitSetting};
 use thalweg::{BatchView, Config, Offset, Partition, PartitionConfig, ReadFrom, Record};
 use thalweg_tests::{Host, HostExt, Threads, block_on};
 
@@ -31,6 +31,7 @@ fn value(index: usize) -> String {
 fn config() -> Config {
     let mut config = Config::new("data");
     config.threads.pin = false;
+    config.commit.strategy = CommitSetting::Dsync;
     config.wal.file_bytes = 8 << 20;
     config.cache.bytes = 8 << 20;
     config.segment.seal_age_max_ms = 500;

@@ -2,6 +2,7 @@
 //! The golden files are its bytes, and the fuzz targets start from them.
 
 use thalweg::manifest::{Change, Edit, SegmentKind, SegmentMeta, encode_edit};
+use thalweg::probe::{BackendKind, CommitStrategy, Device, DeviceProfile, Profiled, Way, WriteCache};
 use thalweg::record::{
     BATCH_HEADER_BYTES, BatchHeader, BatchKind, Header, Record, encoded_len_max, write_record,
 };
@@ -268,6 +269,42 @@ fn manifest(promoted: SegmentMeta, shared: SegmentMeta) -> Vec<u8> {
     bytes
 }
 
+fn profile() -> DeviceProfile {
+    let entry = |strategy, polls, starved, p50_ns| Profiled {
+        way: Way { strategy, polls },
+        starved,
+        p50_ns,
+        p99_ns: 2 * p50_ns,
+        p999_ns: 3 * p50_ns,
+    };
+    DeviceProfile {
+        device: Device {
+            major: 259,
+            minor: 2,
+            file_system: 0xef53,
+            kernel: "6.18.0-test".to_owned(),
+            write_cache: WriteCache::Back,
+            fua: Some(false),
+        },
+        backend: BackendKind::Uring,
+        way: Way { strategy: CommitStrategy::Hybrid, polls: true },
+        in_flight: 2,
+        poll_us: 50,
+        measured_ms: MS,
+        commits: vec![
+            entry(CommitStrategy::Dsync, false, true, 45_000),
+            entry(CommitStrategy::Hybrid, true, false, 40_000),
+            entry(CommitStrategy::Blocking, true, false, 41_000),
+        ],
+    }
+}
+
+fn block(bytes: &[u8]) -> Vec<u8> {
+    let mut block = bytes.to_vec();
+    block.resize(BLOCK, 0);
+    block
+}
+
 /// Every file, by name.
 pub fn all() -> Vec<(&'static str, Vec<u8>)> {
     let superblock = Superblock {
@@ -277,8 +314,6 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
         replay_speed: 1 << 30,
         created_ms: MS,
     };
-    let mut block = superblock.encode().to_vec();
-    block.resize(BLOCK, 0);
 
     // Sequence 1, promoted: groups 1 to 3.
     let mut first = Wal::new(1, 0x1111, 1, 0);
@@ -331,7 +366,8 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
     wal.group(&[], 6);
 
     vec![
-        ("superblock", block),
+        ("superblock", block(&superblock.encode())),
+        ("device", block(&profile().encode())),
         ("wal", wal.bytes),
         ("promoted", promoted),
         ("segment", shared),

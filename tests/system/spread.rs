@@ -1,5 +1,5 @@
 //! Appends records to many partitions, for the system call tests: `spread DIR PARTITIONS RECORDS
-//! BACKEND`. Prints how many groups were written for the records.
+//! BACKEND STRATEGY`. Prints how many groups were written for the records.
 
 #![forbid(unsafe_code)]
 
@@ -11,13 +11,19 @@ use thalweg::{Config, Engine, PartitionConfig, Record};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [dir, partitions, records, backend] = &args[..] else {
-        return Err("usage: spread DIR PARTITIONS RECORDS BACKEND".into());
+    let [dir, partitions, records, backend, strategy] = &args[..] else {
+        return Err("usage: spread DIR PARTITIONS RECORDS BACKEND STRATEGY".into());
     };
     let mut config = Config::new(dir);
     config.threads.backend =
         if backend == "blocking" { BackendSetting::Blocking } else { BackendSetting::Uring };
-    config.wal.commit = CommitSetting::WriteThenSync;
+    config.commit.strategy = match &strategy[..] {
+        "dsync" => CommitSetting::Dsync,
+        "write_then_sync" => CommitSetting::WriteThenSync,
+        "hybrid" => CommitSetting::Hybrid,
+        "blocking" => CommitSetting::Blocking,
+        other => return Err(format!("{other}: no strategy").into()),
+    };
     // Nothing but groups is to be written meanwhile.
     config.wal.witness_after_us = 60_000_000;
     config.segment.check_interval_ms = 60_000;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Small enough that a test fills several WAL files.
-const CONFIG: &str = "wal.file_bytes = 4194304\ncache.bytes = 16777216\n";
+/// Small enough that a test fills several WAL files. How commits are made is for the tests of the
+/// probe.
+const CONFIG: &str = "wal.file_bytes = 4194304\ncache.bytes = 16777216\ncommit.strategy = \"dsync\"\n";
 
 /// Longest that a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

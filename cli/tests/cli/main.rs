@@ -7,5 +7,6 @@ mod damage;
 mod errors;
 mod files;
 mod home;
+mod probe;
 mod records;
 mod tail;

@@ -8,6 +8,7 @@ use thalweg_io::{AlignedBuf, BLOCK, Backend, Op, OpenMode, Reactor};
 use crate::inspect::changes::{DumpedChange, DumpedControl, segment_kind};
 use crate::inspect::{Access, InspectError, open};
 use crate::manifest::decode_edit;
+use crate::probe::{DEVICE_NAME, DeviceProfile, Profiled};
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, RecordRefs, check_batch};
 use crate::segment::{TRAILER_BYTES, Trailer, decode_footer};
 use crate::superblock::{SUPERBLOCK_NAME, Superblock};
@@ -23,6 +24,22 @@ use crate::wire::Malformed;
 pub enum Dumped {
     /// The superblock.
     Superblock { shards: u16, directory: String, wal_file_bytes: u64, replay_speed: u64, created_ms: i64 },
+    /// The device profile.
+    Device {
+        major: u32,
+        minor: u32,
+        file_system: String,
+        kernel: String,
+        write_cache: String,
+        fua: Option<bool>,
+        backend: String,
+        strategy: String,
+        polls: bool,
+        in_flight: u8,
+        poll_us: u32,
+        measured_ms: i64,
+        commits: Vec<DumpedCommit>,
+    },
     /// A WAL file's header.
     WalFile { shard: u16, sequence: u64, first_group: u64, file_bytes: u64, started_ms: i64 },
     /// A group's header.
@@ -74,6 +91,26 @@ pub enum Dumped {
     Damage { position: u64, reason: String },
 }
 
+/// What a device profile says of one strategy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // the fields are those of `docs/format.md`
+pub struct DumpedCommit {
+    pub strategy: String,
+    pub polls: bool,
+    pub starved: bool,
+    pub p50_ns: u32,
+    pub p99_ns: u32,
+    pub p999_ns: u32,
+}
+
+impl From<&Profiled> for DumpedCommit {
+    fn from(entry: &Profiled) -> DumpedCommit {
+        let Profiled { way, starved, p50_ns, p99_ns, p999_ns } = *entry;
+        let strategy = way.strategy.to_string();
+        DumpedCommit { strategy, polls: way.polls, starved, p50_ns, p99_ns, p999_ns }
+    }
+}
+
 /// Dumps every file of the data directory at `data_dir`, in name order. `visit` gets each piece
 /// with the file it is in; `records` asks for single records too.
 ///
@@ -87,7 +124,11 @@ pub fn dump(
     let (_lock, reactor) = open(data_dir, Access::Look)?;
     reactor.block_on(async {
         let mut paths = vec![PathBuf::from(SUPERBLOCK_NAME)];
-        for dir in list(&reactor, Path::new("")).await?.into_iter().filter(|entry| entry.is_dir) {
+        let names = list(&reactor, Path::new("")).await?;
+        if names.iter().any(|entry| entry.name == DEVICE_NAME) {
+            paths.push(PathBuf::from(DEVICE_NAME));
+        }
+        for dir in names.into_iter().filter(|entry| entry.is_dir) {
             let dir = PathBuf::from(dir.name);
             let files = list(&reactor, &dir).await?.into_iter().filter(|entry| !entry.is_dir);
             paths.extend(files.map(|entry| dir.join(entry.name)));
@@ -125,14 +166,16 @@ async fn dump_path<B: Backend>(
 ) -> Result<(), InspectError> {
     let io = |source| InspectError::Io { path: path.to_owned(), source };
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-    let known = name == SUPERBLOCK_NAME || name.starts_with("MANIFEST-") || name.ends_with(".log");
-    if !known {
+    let at_the_root = name == SUPERBLOCK_NAME || name == DEVICE_NAME;
+    if !at_the_root && !name.starts_with("MANIFEST-") && !name.ends_with(".log") {
         return Ok(());
     }
     let bytes = read_file(reactor, path).await.map_err(io)?;
     let mut pieces = Pieces { path, visit, records };
     if name == SUPERBLOCK_NAME {
         pieces.superblock(&bytes);
+    } else if name == DEVICE_NAME {
+        pieces.device(&bytes);
     } else if name.starts_with("MANIFEST-") {
         pieces.manifest(&bytes);
     } else {
@@ -180,6 +223,27 @@ impl Pieces<'_> {
                 wal_file_bytes: found.wal_file_bytes,
                 replay_speed: found.replay_speed,
                 created_ms: found.created_ms,
+            }),
+            Err(error) => self.damage(0, &error),
+        }
+    }
+
+    fn device(&mut self, bytes: &[u8]) {
+        match DeviceProfile::decode(bytes) {
+            Ok(found) => self.piece(Dumped::Device {
+                major: found.device.major,
+                minor: found.device.minor,
+                file_system: found.device.file_system_name(),
+                kernel: found.device.kernel,
+                write_cache: found.device.write_cache.to_string(),
+                fua: found.device.fua,
+                backend: found.backend.to_string(),
+                strategy: found.way.strategy.to_string(),
+                polls: found.way.polls,
+                in_flight: found.in_flight,
+                poll_us: found.poll_us,
+                measured_ms: found.measured_ms,
+                commits: found.commits.iter().map(DumpedCommit::from).collect(),
             }),
             Err(error) => self.damage(0, &error),
         }

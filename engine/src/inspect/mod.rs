@@ -34,7 +34,7 @@ use crate::wal::life::WalIdentity;
 use crate::wal::scan::{Scan, scan};
 
 pub use changes::{DumpedChange, DumpedControl, DumpedSettings};
-pub use dump::{Dumped, dump, dump_file};
+pub use dump::{Dumped, DumpedCommit, dump, dump_file};
 pub use repair::{Lost, RepairReport, Repaired, repair, repair_on};
 pub use verify::{Damage, VerifyReport, verify, verify_on};
 

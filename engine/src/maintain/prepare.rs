@@ -128,13 +128,11 @@ impl<B: Backend> Core<B> {
             }
             return Err(error);
         }
-        let mut state = self.state_mut();
-        state.wal.spares.push_back(SpareFile { number, id });
+        self.state_mut().wal.spares.push_back(SpareFile { number, id });
         if filled {
             return Ok(());
         }
-        state.wal.filling = Some(Filling { number, writing: false, wanted: false });
-        drop(state);
+        self.state_mut().wal.filling = Some(Filling { number, writing: false, wanted: false });
         self.mailbox.wake();
         let written = self.fill_spare(number, id, file_bytes).await;
         if self.state().wal.is_filling(number) {

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::engine::make_log;
 use crate::log::Log;
 use crate::open::{JointsOfShard, OpenError, decide_joints, fixed_config, next_joint, superblock};
+use crate::probe::{CommitChoice, settle};
 use crate::shard::recover::{Recovering, RecoveryReport, ShardPlace};
 use crate::shard::thread::finish_open;
 use crate::shard::turn::Shard;
@@ -83,11 +84,14 @@ pub struct OwnedShard {
     shard: Box<dyn Turn>,
     log: Log,
     report: RecoveryReport,
+    commit: Option<CommitChoice>,
     _lock: Option<DirLock>,
 }
 
 impl OwnedShard {
-    /// Opens a data directory of one shard on this thread, making it if there is none.
+    /// Opens a data directory of one shard on this thread, making it if there is none. How this
+    /// device commits best is measured here too, by a loop that polls for `threads.poll_us` and then
+    /// sleeps: one that never sleeps nor yields its core may starve the kernel's own threads.
     ///
     /// # Errors
     /// [`OpenError`]; [`OpenError::Shards`] if the directory has more than one shard.
@@ -98,8 +102,9 @@ impl OwnedShard {
         boot::create_data_dir(&root).map_err(io)?;
         let lock = DirLock::acquire(&root, Duration::from_secs(5))?;
         let chosen = boot::choose(config.threads.backend.into())?;
-        let strategy = config.wal.commit.into();
-        match chosen.kind {
+        let settled = settle(&config, chosen.kind, None);
+        let strategy = settled.choice.strategy;
+        let mut opened = match chosen.kind {
             BackendKind::Uring => {
                 let mut backend = UringBackend::open(&root, strategy).map_err(io)?;
                 backend.hold(std::os::fd::AsFd::as_fd(&lock)).map_err(io)?;
@@ -109,7 +114,10 @@ impl OwnedShard {
                 let backend = BlockingBackend::open(&root, strategy).map_err(io)?;
                 OwnedShard::open_on(backend, config, Some(lock))
             }
-        }
+        }?;
+        settled.store(&root);
+        opened.commit = Some(settled.choice);
+        Ok(opened)
     }
 
     /// Opens a shard on a backend of the caller's, such as the simulator.
@@ -155,7 +163,7 @@ impl OwnedShard {
         let (shard, opened) = finish_open(reactor, recovering, cut, &config).await.map_err(named)?;
         let log = make_log(&config, std::slice::from_ref(&opened), next_joint(&joints))?;
         log.turned_here();
-        Ok(OwnedShard { shard: Box::new(shard), log, report: opened.report, _lock: lock })
+        Ok(OwnedShard { shard: Box::new(shard), log, report: opened.report, commit: None, _lock: lock })
     }
 
     /// The log of this shard.
@@ -168,6 +176,13 @@ impl OwnedShard {
     #[must_use]
     pub fn recovery(&self) -> &RecoveryReport {
         &self.report
+    }
+
+    /// How groups are made durable, why, and what was measured of this device. `None` on a backend
+    /// of the caller's, which does it in its own way.
+    #[must_use]
+    pub fn commit(&self) -> Option<&CommitChoice> {
+        self.commit.as_ref()
     }
 
     /// Takes what has arrived, moves everything a step on, hands the kernel what is new. Never

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
 use thalweg_io::boot::BackendKind;
-use thalweg_io::{Backend, BlockingBackend, DirLock, Reactor, Region, UringBackend, pin};
+use thalweg_io::{Backend, BlockingBackend, CommitStrategy, DirLock, Reactor, Region, UringBackend, pin};
 
 use crate::config::Config;
 use crate::ids::{GroupNumber, PartitionId, ShardId};
 use crate::mailbox::Mailbox;
 use crate::open::JointsOfShard;
+use crate::probe::keep_workers_off;
 use crate::shard::recover::{RecoverError, Recovering, RecoveryReport, ShardPlace};
 use crate::shard::turn::Shard;
 use crate::superblock::Superblock;
@@ -35,6 +36,7 @@ pub(crate) struct ThreadStart {
     pub superblock: Superblock,
     pub config: Arc<Config>,
     pub kind: BackendKind,
+    pub strategy: CommitStrategy,
     pub lock: Arc<DirLock>,
     pub core: Option<usize>,
     pub channels: Channels,
@@ -42,13 +44,19 @@ pub(crate) struct ThreadStart {
 
 /// The life of a shard's thread.
 pub(crate) fn run(start: ThreadStart) {
+    let others: Vec<usize> = match start.core {
+        Some(core) => {
+            pin::allowed_cores().unwrap_or_default().into_iter().filter(|each| *each != core).collect()
+        }
+        None => Vec::new(),
+    };
     if let Some(core) = start.core
         && let Err(error) = pin::pin_to(core)
     {
         tracing::warn!(shard = start.shard.0, core, %error, "the shard is not pinned");
     }
     let root = &start.config.data_dir;
-    let strategy = start.config.wal.commit.into();
+    let strategy = start.strategy;
     let failed = |source| RecoverError::Io { path: root.clone(), source };
     match start.kind {
         BackendKind::Uring => {
@@ -58,7 +66,10 @@ pub(crate) fn run(start: ThreadStart) {
                 Ok(backend)
             });
             match opened {
-                Ok(backend) => run_on(backend, start),
+                Ok(mut backend) => {
+                    keep_workers_off(&mut backend, &others);
+                    run_on(backend, start);
+                }
                 Err(error) => drop(start.channels.read.send(Err(failed(error)))),
             }
         }
@@ -134,11 +145,12 @@ pub(crate) async fn finish_open<B: Backend>(
 /// Turns until the engine is closed.
 fn live<B: Backend>(mut shard: Shard<B>) {
     loop {
-        let busy = shard.turn();
+        // Before the turn, which takes the step that winding down asks a task for: a shard that does
+        // not poll would sleep on it until a timer of its own.
         if shard.mailbox().is_closing() && shard.wind_down() {
             return;
         }
-        if !busy {
+        if !shard.turn() {
             shard.park();
         }
     }

@@ -19,7 +19,7 @@ use super::registered::{BufferTable, FileTable, limit_words};
 use super::ring::{Entered, Ring};
 use super::setup::{self, Built, Level, SQ_ENTRIES, Supported};
 use super::steps::{Fate, Step};
-use crate::backend::{Backend, Buffer, CommitStrategy, Completion, Nanos, Op, Reply, Tag};
+use crate::backend::{Backend, Buffer, CommitStrategy, Completion, FileId, Nanos, Op, Reply, Tag};
 use crate::memory::{AlignedBuf, Region};
 use crate::real_files::{self, RealFiles};
 use crate::wake::Wake;
@@ -44,6 +44,8 @@ pub struct UringBackend {
     /// Operations to be tried again, each not before its time.
     pub(super) later: Vec<(Nanos, usize)>,
     pub(super) done: Vec<Completion>,
+    /// Writes that have completed and wait for a sync on this thread.
+    pub(super) written: Vec<(FileId, usize)>,
     pub(super) answers: Vec<(usize, i32)>,
     pub(super) files: RealFiles,
     pub(super) strategy: CommitStrategy,
@@ -81,6 +83,7 @@ impl UringBackend {
             queue: VecDeque::new(),
             later: Vec::new(),
             done: Vec::new(),
+            written: Vec::new(),
             answers: Vec::new(),
             files: RealFiles::open_root(root)?,
             strategy,
@@ -104,6 +107,11 @@ impl UringBackend {
     #[must_use]
     pub fn strategy(&self) -> CommitStrategy {
         self.strategy
+    }
+
+    /// Changes how durable writes are made that are submitted from now on.
+    pub fn set_strategy(&mut self, strategy: CommitStrategy) {
+        self.strategy = strategy;
     }
 
     /// Makes the ring keep `fd` open until its last request has ended, even if this process is
@@ -180,10 +188,12 @@ impl UringBackend {
             match self.judge(key, result) {
                 Fate::Again => self.queue.push_back(key),
                 Fate::Later => self.later.push((self.now().plus_us(RETRY_PAUSE_US), key)),
+                Fate::Written(file) => self.written.push((file, key)),
                 Fate::Done(result) => self.finish(key, result),
             }
         }
         self.answers = answers;
+        self.sync_written();
     }
 
     pub(super) fn finish(&mut self, key: usize, result: io::Result<Reply>) {

@@ -23,6 +23,10 @@ pub(super) enum Commit {
     Dsync,
     /// By a sync after it.
     ThenSync,
+    /// By a sync on this thread after it.
+    ThenSyncHere,
+    /// By a system call on this thread.
+    Here,
     /// As `ThenSync`, because the flag was refused.
     Refused(Errno),
     /// Written; the sync is on its way.
@@ -112,6 +116,8 @@ fn prepare(op: Op, strategy: CommitStrategy, supported: &Supported) -> (Option<B
                 (Durability::Volatile, _) => Commit::Volatile,
                 (Durability::Durable, CommitStrategy::Dsync) => Commit::Dsync,
                 (Durability::Durable, CommitStrategy::WriteThenSync) => Commit::ThenSync,
+                (Durability::Durable, CommitStrategy::Hybrid) => Commit::ThenSyncHere,
+                (Durability::Durable, CommitStrategy::Blocking) => Commit::Here,
             };
             let transfer = Transfer::new(position, buf.as_slice());
             let work = transfer.map(|transfer| Work::Write { file, transfer, commit });

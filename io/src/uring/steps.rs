@@ -4,11 +4,12 @@ use std::io;
 use std::mem;
 
 use io_uring::squeue;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::backend::UringBackend;
 use super::ops::{self, Commit, InFlight, Work};
-use crate::backend::{CommitStrategy, Reply};
+use crate::backend::{CommitStrategy, FileId, Reply};
+use crate::pwrite;
 use crate::real_files;
 
 /// What an operation does next.
@@ -21,6 +22,8 @@ pub(super) enum Step {
 pub(super) enum Fate {
     Again,
     Later,
+    /// Written; to be made durable on this thread, with what else was written to the file.
+    Written(FileId),
     Done(io::Result<Reply>),
 }
 
@@ -42,6 +45,13 @@ impl UringBackend {
             Work::Write { file, commit: Commit::Syncing(_), .. } => ops::sync(target(*file)?),
             Work::Write { file, transfer, .. } if transfer.complete() => {
                 target(*file)?; // nothing to write, but the file must be open
+                return Ok(Step::Done(Ok(Reply::Done)));
+            }
+            Work::Write { file, transfer, commit: Commit::Here } => {
+                let bytes = buffer.as_ref().ok_or(Errno::INVAL)?.as_slice();
+                if let Some(refused) = pwrite::write_dsync(files.get(*file)?, transfer.position(), bytes)? {
+                    self.give_up_dsync(refused);
+                }
                 return Ok(Step::Done(Ok(Reply::Done)));
             }
             Work::Write { file, transfer, commit } => {
@@ -119,17 +129,17 @@ impl UringBackend {
     }
 
     fn judge_write(&mut self, key: usize, result: Result<u32, Errno>) -> Fate {
-        let Work::Write { transfer, commit, .. } = &mut self.ops[key].work else {
+        let Work::Write { file, transfer, commit } = &mut self.ops[key].work else {
             return Fate::Done(Err(Errno::INVAL.into()));
         };
         let bytes = match (result, *commit) {
-            (Ok(bytes), Commit::Volatile | Commit::Dsync | Commit::ThenSync | Commit::Refused(_)) => bytes,
             (Ok(_), Commit::Syncing(refused)) => {
                 if let Some(refused) = refused {
                     self.give_up_dsync(refused);
                 }
                 return Fate::Done(Ok(Reply::Done));
             }
+            (Ok(bytes), _) => bytes,
             // Refused before a byte moved. Either the flag is unknown here, and a plain write works,
             // or the request itself is bad, and that answer comes again.
             (Err(errno @ (Errno::INVAL | Errno::OPNOTSUPP)), Commit::Dsync) if transfer.done() == 0 => {
@@ -147,16 +157,40 @@ impl UringBackend {
         *commit = match *commit {
             Commit::ThenSync => Commit::Syncing(None),
             Commit::Refused(errno) => Commit::Syncing(Some(errno)),
-            Commit::Volatile | Commit::Dsync | Commit::Syncing(_) => return Fate::Done(Ok(Reply::Done)),
+            Commit::ThenSyncHere => return Fate::Written(*file),
+            Commit::Volatile | Commit::Dsync | Commit::Here | Commit::Syncing(_) => {
+                return Fate::Done(Ok(Reply::Done));
+            }
         };
         Fate::Again
     }
 
-    fn give_up_dsync(&mut self, refused: Errno) {
-        if self.strategy == CommitStrategy::Dsync {
-            self.strategy = CommitStrategy::WriteThenSync;
-            real_files::say_dsync_is_refused(refused);
+    /// Makes the writes of `written` durable on this thread, with one sync for each file, and ends
+    /// them. All of them were reaped before, so the sync covers them.
+    pub(super) fn sync_written(&mut self) {
+        while let Some((file, _)) = self.written.first() {
+            let file = *file;
+            let synced = match self.files.get(file) {
+                Ok(fd) => retry_on_intr(|| rustix::fs::fdatasync(fd)),
+                Err(_) => Err(Errno::BADF),
+            };
+            let (covered, others) = self.written.drain(..).partition(|(each, _)| *each == file);
+            self.written = others;
+            let covered: Vec<_> = covered;
+            for (_, key) in covered {
+                self.finish(key, synced.map(|()| Reply::Done).map_err(io::Error::from));
+            }
         }
+    }
+
+    /// Goes on without the flag, in the way that is nearest to the one asked for.
+    fn give_up_dsync(&mut self, refused: Errno) {
+        self.strategy = match self.strategy {
+            CommitStrategy::Dsync => CommitStrategy::WriteThenSync,
+            CommitStrategy::Blocking => CommitStrategy::Hybrid,
+            CommitStrategy::WriteThenSync | CommitStrategy::Hybrid => return,
+        };
+        real_files::say_dsync_is_refused(refused);
     }
 
     fn opened(&mut self, fd: u32) -> io::Result<Reply> {

@@ -48,6 +48,10 @@ impl Life {
         match self.backend.judge(key, result) {
             Fate::Again => self.backend.queue.push_back(key),
             Fate::Later => self.backend.later.push((self.backend.now().plus_us(RETRY_PAUSE_US), key)),
+            Fate::Written(file) => {
+                self.backend.written.push((file, key));
+                self.backend.sync_written();
+            }
             Fate::Done(result) => self.backend.finish(key, result),
         }
     }
@@ -74,7 +78,7 @@ fn end(backend: &mut UringBackend) -> Completion {
 
 #[test]
 fn a_short_write_goes_on_from_the_block_it_ended_in() {
-    for strategy in [CommitStrategy::Dsync, CommitStrategy::WriteThenSync] {
+    for strategy in [CommitStrategy::Dsync, CommitStrategy::WriteThenSync, CommitStrategy::Hybrid] {
         let mut life = Life::new(strategy);
         let key = life.durable_write();
         // The kernel wrote nothing in truth, so a backend that trusted the last half block would
@@ -129,6 +133,21 @@ fn a_refused_dsync_becomes_a_write_and_a_sync_from_then_on() {
     end(&mut life.backend).result.unwrap();
     assert_eq!(life.backend.strategy(), CommitStrategy::WriteThenSync);
     life.check_written();
+}
+
+#[test]
+fn a_failed_sync_on_this_thread_ends_every_write_it_was_to_cover() {
+    let mut life = Life::new(CommitStrategy::Hybrid);
+    let keys = [life.durable_write(), life.durable_write()];
+    // Nobody closes a file with writes in flight; here it stands for a sync that fails.
+    drop(life.backend.files.remove(life.file));
+    life.backend.written = keys.map(|key| (life.file, key)).to_vec();
+    life.backend.sync_written();
+    assert_eq!(life.backend.done.len(), 2);
+    for done in life.backend.done.drain(..) {
+        assert_eq!(done.result.unwrap_err().raw_os_error(), Some(Errno::BADF.raw_os_error()));
+        assert!(done.buffer.is_some());
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use thalweg::Config;
+use thalweg::config::CommitSetting;
 
 #[cfg(feature = "glommio")]
 pub(crate) mod glommio;
@@ -76,5 +77,7 @@ pub fn small() -> Config {
     config.segment.merge_fan_in = 4;
     config.threads.pin = false;
     config.threads.poll_us = 5;
+    // What is fastest is for the tests of the probe.
+    config.commit.strategy = CommitSetting::Dsync;
     config
 }

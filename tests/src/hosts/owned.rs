@@ -23,7 +23,7 @@ impl Owned {
         let directory = Directory::new();
         config.data_dir = directory.path();
         config.threads.backend = backend;
-        config.wal.commit = commit;
+        config.commit.strategy = commit;
         Owned { directory, config, shard: None }
     }
 
