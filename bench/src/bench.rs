@@ -94,3 +94,20 @@ pub fn run_at(place: Place) {
 
 /// The cores of the process before any of its threads was moved.
 static CORES: std::sync::OnceLock<Vec<usize>> = std::sync::OnceLock::new();
+
+/// Waits until the background has had nothing to do for a while.
+///
+/// # Errors
+/// The engine is closed.
+pub fn settle(engine: &Engine) -> Result<()> {
+    let mut before = None;
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let stats = engine.stats(0).wait().ok_or("the engine is closed")?;
+        let now = Some((stats.background_bytes, stats.files_sealed, stats.segments_merged));
+        if now == before {
+            return Ok(());
+        }
+        before = now;
+    }
+}

@@ -159,3 +159,46 @@ pub fn open(partitions: &[Partition], per_s: f64, time: Duration) -> Result<Load
     }
     Ok(Loaded { records: answered, time: begin.elapsed(), latency })
 }
+
+/// Appends in flight that are kept between two calls, so that a part of a run can be looked at by
+/// itself.
+pub struct Flying {
+    record: Record,
+    tickets: VecDeque<Ticket<AppendResult>>,
+    in_flight: usize,
+}
+
+impl Flying {
+    /// None yet; at most `in_flight`.
+    #[must_use]
+    pub fn new(in_flight: usize) -> Flying {
+        Flying { record: record(), tickets: VecDeque::with_capacity(in_flight), in_flight }
+    }
+
+    /// Appends for `time`; returns how many were acknowledged.
+    ///
+    /// # Errors
+    /// The first append's that fails.
+    pub fn send(&mut self, partition: &Partition, time: Duration) -> Result<u64> {
+        let (begin, mut answered) = (Instant::now(), 0);
+        while begin.elapsed() < time {
+            while self.tickets.len() < self.in_flight {
+                self.tickets.push_back(partition.append(self.record.clone()));
+            }
+            if let Some(ticket) = self.tickets.pop_front() {
+                ticket.spin()?;
+                answered += 1;
+            }
+        }
+        Ok(answered)
+    }
+
+    /// Waits for all of them.
+    ///
+    /// # Errors
+    /// The first append's that fails.
+    pub fn finish(&mut self) -> Result<()> {
+        self.tickets.drain(..).try_for_each(|ticket| ticket.spin().map(drop))?;
+        Ok(())
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Instant;
 use thalweg::{Engine, Partition, PartitionConfig};
 
 use crate::Result;
-use crate::bench::{Bench, Place, run_at};
+use crate::bench::{Bench, Place, run_at, settle};
 use crate::load::{self, RECORD_BYTES, Waiting};
 use crate::meter::Device;
 use crate::result::{Line, Loop, Sweep, Target, Unit, median};
@@ -136,18 +136,4 @@ fn device_bytes(bench: &Bench<'_>, case: &Case) -> Result<Vec<f64>> {
     settle(&case.engine)?;
     let written = device.written_bytes().unwrap_or(0);
     Ok(vec![written as f64 / payload as f64])
-}
-
-/// Waits until the background has had nothing to do for a while.
-fn settle(engine: &Engine) -> Result<()> {
-    let mut before = None;
-    loop {
-        std::thread::sleep(std::time::Duration::from_millis(1500));
-        let stats = engine.stats(0).wait().ok_or("the engine is closed")?;
-        let now = Some((stats.background_bytes, stats.files_sealed, stats.segments_merged));
-        if now == before {
-            return Ok(());
-        }
-        before = now;
-    }
 }

@@ -24,7 +24,7 @@ impl Syscalls {
         let ids = TRACEFS.iter().map(|root| fs::read_to_string(format!("{root}/{EVENT}/id")));
         let id = ids.reduce(|first, second| first.or(second)).unwrap_or_else(|| Ok(String::new()))?;
         let enter = Tracepoint::with_id(id.trim().parse().map_err(io::Error::other)?);
-        let mut counter = Builder::new(enter).inherit(true).build()?;
+        let mut counter = Builder::new(enter).inherit(true).exclude_kernel(false).build()?;
         counter.enable()?;
         Ok(Syscalls { counter })
     }

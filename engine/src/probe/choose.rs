@@ -62,7 +62,7 @@ const TAIL_TIMES: u64 = 10;
 /// Times another's tail that is no difference on a machine that does other things too.
 const NOISE_TIMES: u64 = 2;
 /// Medians within so many percent of the lowest are equal.
-const TIE_PERCENT: u64 = 5;
+const TIE_PERCENT: u64 = 10;
 /// Rates within this part of the highest are equal.
 const TIE_RATE: f64 = 0.95;
 /// What another group in flight must bring to be worth its memory.
