@@ -18,6 +18,7 @@
 pub mod backend;
 pub mod blocking;
 pub mod boot;
+mod buffer;
 #[cfg(feature = "glommio")]
 pub mod glommio;
 pub mod lock;
@@ -38,7 +39,7 @@ pub use backend::{
 };
 pub use blocking::BlockingBackend;
 pub use lock::DirLock;
-pub use memory::{AlignedBuf, Chunk, ChunkView, ChunkWriter, Region, View};
+pub use memory::{AlignedBuf, BufferPool, Chunk, ChunkView, ChunkWriter, Region, View};
 pub use reactor::{Bell, Pending, Reactor};
 pub use uring::UringBackend;
 pub use wake::Wake;

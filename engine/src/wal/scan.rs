@@ -14,7 +14,8 @@ use crate::wal::control::Control;
 use crate::wal::decide::{Proof, Tail, TailState};
 use crate::wal::file_header::FileHeader;
 use crate::wal::group::{GroupHeader, check_batches};
-use crate::wal::life::{FoundFile, Life, WalIdentity, read_file, read_footer_position, read_life};
+use crate::wal::life::{FoundFile, Life, WalIdentity, read_footer_position, read_life};
+use crate::wal::sweep::FileBytes;
 
 /// A whole group.
 #[derive(Clone, Debug)]
@@ -99,6 +100,7 @@ pub async fn scan<B: Backend>(
         later: None,
         revision: None,
         bytes: 0,
+        memory: Vec::new(),
     };
     let live: Vec<_> = found.iter().enumerate().filter(|(_, file)| file.life != Life::Spare).collect();
     for (at, (index, file)) in live.iter().enumerate() {
@@ -179,6 +181,8 @@ struct Walk<'a> {
     later: Option<Proof>,
     revision: Option<Witnessed>,
     bytes: u64,
+    /// What one file was read into, for the next.
+    memory: Vec<u8>,
 }
 
 impl Walk<'_> {
@@ -191,11 +195,23 @@ impl Walk<'_> {
         limit: Option<GroupNumber>,
     ) {
         let len = file.len.min(self.identity.file_bytes);
-        let (bytes, unreadable) = read_file(reactor, file.id, len).await;
+        let mut bytes = FileBytes::new(reactor, file.id, len, std::mem::take(&mut self.memory));
         self.bytes += bytes.len() as u64;
+        self.groups_of(index, file, header, limit, &mut bytes).await;
+        self.memory = bytes.into_memory().await;
+    }
+
+    async fn groups_of<B: Backend>(
+        &mut self,
+        index: usize,
+        file: &FoundFile,
+        header: &FileHeader,
+        limit: Option<GroupNumber>,
+        bytes: &mut FileBytes<B>,
+    ) {
         let mut at = BLOCK;
         if self.missing.is_some() {
-            return self.look_for_proofs(file, header, &bytes, at);
+            return self.look_for_proofs(file, header, bytes.all().await, at);
         }
         if limit.is_some_and(|limit| self.expected >= limit) {
             return; // a later life took this file's place
@@ -203,17 +219,19 @@ impl Walk<'_> {
         if header.first_group != self.expected {
             let why = format!("the file starts with group {}", header.first_group);
             self.missing = Some((file.number, at as u64, TailState::Broken(why)));
-            return self.look_for_proofs(file, header, &bytes, at);
+            return self.look_for_proofs(file, header, bytes.all().await, at);
         }
         if let Life::Headless(_) = file.life {
             // A header that is lost with its groups there: whether they count is for the proofs.
             let why = "the file's header is damaged".to_owned();
             self.missing = Some((file.number, 0, TailState::Broken(why)));
-            return self.look_for_proofs(file, header, &bytes, at);
+            return self.look_for_proofs(file, header, bytes.all().await, at);
         }
         let mut previous = self.previous.unwrap_or(header.previous);
         while limit.is_none_or(|limit| self.expected < limit) {
-            match self.group(index, header, previous, &bytes, at) {
+            let claimed = GroupHeader::read(bytes.from(at, BLOCK).await).map_or(0, |group| group.len);
+            let rest = bytes.from(at, claimed as usize).await;
+            match self.group(index, header, previous, rest, at) {
                 Ok(group) => {
                     at = group.end as usize;
                     previous = group.header.crc;
@@ -222,7 +240,8 @@ impl Walk<'_> {
                     self.groups.push(group);
                 }
                 Err(why) => {
-                    let state = match &unreadable {
+                    bytes.all().await;
+                    let state = match &bytes.unreadable {
                         Some((from, error)) => TailState::Unreadable(format!("byte {from}: {error}")),
                         None if file.flaw.is_some() => {
                             TailState::Unreadable(file.flaw.clone().unwrap_or_default())
@@ -232,7 +251,7 @@ impl Walk<'_> {
                         None => why,
                     };
                     self.missing = Some((file.number, at as u64, state));
-                    self.look_for_proofs(file, header, &bytes, at);
+                    self.look_for_proofs(file, header, bytes.all().await, at);
                     break;
                 }
             }
@@ -240,18 +259,18 @@ impl Walk<'_> {
         self.previous = Some(previous);
     }
 
-    /// The group at `at`, if it is whole and the one that belongs there.
+    /// The group at `at`, whose file goes on with `rest`, if it is whole and the one that belongs there.
     fn group(
         &self,
         index: usize,
         file: &FileHeader,
         previous: u32,
-        bytes: &[u8],
+        rest: &[u8],
         at: usize,
     ) -> Result<FoundGroup, TailState> {
-        let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= BLOCK) else {
+        if rest.len() < BLOCK {
             return Err(TailState::Untouched); // the file is full
-        };
+        }
         if rest[..BLOCK].iter().all(|byte| *byte == 0) {
             return Err(TailState::Untouched);
         }

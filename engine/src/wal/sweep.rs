@@ -1,0 +1,158 @@
+//! Reading a file from one end to the other: several requests in flight while what has come is
+//! looked at.
+
+use std::collections::VecDeque;
+use std::io;
+
+use thalweg_io::{AlignedBuf, BLOCK, Backend, Buffer, FileId, Op, Pending, Reactor, Reply};
+
+/// Bytes of one request: nothing else uses the disk yet.
+const REQUEST_BYTES: usize = 1 << 20;
+/// Requests in flight.
+const DEPTH: usize = 4;
+
+/// A piece of a file, in order.
+pub(super) struct Piece {
+    /// First byte in the file.
+    pub at: u64,
+    /// As much as was asked for.
+    pub buf: AlignedBuf,
+    /// Bytes of it that were read, fewer only where the file ends.
+    pub read: io::Result<usize>,
+}
+
+/// Reads whole blocks of a file, in order.
+pub(super) struct Sweep<B: Backend> {
+    reactor: Reactor<B>,
+    file: FileId,
+    next: u64,
+    end: u64,
+    flying: VecDeque<(u64, Pending<B>)>,
+    unused: Vec<AlignedBuf>,
+}
+
+impl<B: Backend> Sweep<B> {
+    /// Starts to read from `start` to the last whole block before `end`.
+    pub(super) fn new(reactor: &Reactor<B>, file: FileId, start: u64, end: u64) -> Sweep<B> {
+        let end = end / BLOCK as u64 * BLOCK as u64;
+        let (flying, unused) = (VecDeque::new(), Vec::new());
+        Sweep { reactor: reactor.clone(), file, next: start, end, flying, unused }
+    }
+
+    /// Keeps as many requests in flight as may be.
+    fn start(&mut self) {
+        while self.flying.len() < DEPTH && self.next < self.end {
+            let len = (REQUEST_BYTES as u64).min(self.end - self.next) as usize;
+            let mut buf = self.unused.pop().unwrap_or_else(|| AlignedBuf::zeroed(len));
+            buf.set_len(len);
+            let op = Op::Read { file: self.file, position: self.next, buf };
+            self.flying.push_back((self.next, self.reactor.start(op)));
+            self.next += len as u64;
+        }
+    }
+
+    /// The next piece, or none at the end.
+    pub(super) async fn next(&mut self) -> Option<Piece> {
+        self.start();
+        let (at, pending) = self.flying.pop_front()?;
+        let done = pending.await;
+        let Some(Buffer::Aligned(buf)) = done.buffer else { unreachable!("a read gives its buffer back") };
+        let read = done.result.map(|reply| if let Reply::Read(len) = reply { len } else { 0 });
+        Some(Piece { at, buf, read })
+    }
+
+    /// Waits for what is in flight: the file may be closed then.
+    pub(super) async fn stop(&mut self) {
+        self.next = self.end;
+        while let Some((_, pending)) = self.flying.pop_front() {
+            pending.await;
+        }
+    }
+
+    /// Takes a piece's buffer back for the next ones, which are sent on their way.
+    pub(super) async fn give_back(&mut self, buf: AlignedBuf) {
+        if buf.len() == REQUEST_BYTES {
+            self.unused.push(buf);
+        }
+        self.start();
+        // What was started goes to the kernel when the reactor turns.
+        self.reactor.yield_now().await;
+    }
+}
+
+/// The bytes of a file, which come in from its start.
+pub(crate) struct FileBytes<B: Backend> {
+    sweep: Sweep<B>,
+    bytes: Vec<u8>,
+    filled: usize,
+    /// The first byte that can't be read, and why. Blocks that can't be are zeros.
+    pub unreadable: Option<(u64, io::Error)>,
+}
+
+impl<B: Backend> FileBytes<B> {
+    /// Starts to read whole blocks of `len` bytes into `memory`, which is used again.
+    pub(crate) fn new(reactor: &Reactor<B>, file: FileId, len: u64, mut memory: Vec<u8>) -> FileBytes<B> {
+        let len = len as usize / BLOCK * BLOCK;
+        memory.truncate(len);
+        memory.resize(len, 0);
+        FileBytes {
+            sweep: Sweep::new(reactor, file, 0, len as u64),
+            bytes: memory,
+            filled: 0,
+            unreadable: None,
+        }
+    }
+
+    /// Bytes of the file, read or not.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The bytes from `at` on, `len` of them at least unless the file ends before.
+    pub(crate) async fn from(&mut self, at: usize, len: usize) -> &[u8] {
+        let end = at.saturating_add(len).min(self.bytes.len());
+        while self.filled < end {
+            let Some(piece) = self.sweep.next().await else { break };
+            self.take(piece).await;
+        }
+        &self.bytes[at.min(self.filled)..self.filled]
+    }
+
+    /// All bytes.
+    pub(crate) async fn all(&mut self) -> &[u8] {
+        self.from(0, usize::MAX).await
+    }
+
+    /// The memory, for the next file.
+    pub(crate) async fn into_memory(mut self) -> Vec<u8> {
+        self.sweep.stop().await;
+        self.bytes
+    }
+
+    async fn take(&mut self, piece: Piece) {
+        let (at, len) = (piece.at as usize, piece.buf.len());
+        match piece.read {
+            Ok(read) => {
+                self.bytes[at..at + read].copy_from_slice(&piece.buf[..read]);
+                self.bytes[at + read..at + len].fill(0);
+            }
+            Err(_) => self.take_blocks(at, len).await,
+        }
+        self.filled = at + len;
+        self.sweep.give_back(piece.buf).await;
+    }
+
+    /// Finds the blocks that can't be read, so that the rest still counts.
+    async fn take_blocks(&mut self, start: usize, len: usize) {
+        for at in (start..start + len).step_by(BLOCK) {
+            let target = &mut self.bytes[at..at + BLOCK];
+            target.fill(0);
+            let reactor = &self.sweep.reactor;
+            let (buf, read) = reactor.read(self.sweep.file, at as u64, AlignedBuf::zeroed(BLOCK)).await;
+            match read {
+                Ok(read) => target[..read].copy_from_slice(&buf[..read]),
+                Err(error) => drop(self.unreadable.get_or_insert((at as u64, error))),
+            }
+        }
+    }
+}
