@@ -28,9 +28,9 @@ const BUSY_DEPTH_MAX: u32 = 1;
 /// Requests in flight on the device without commits.
 const QUIET_DEPTH_MAX: u32 = 8;
 /// Commits count as under way for so many times their usual distance after the last one.
-const QUIET_AFTER_INTERVALS: u64 = 8;
+const QUIET_AFTER_INTERVALS: u64 = 4;
 /// Bounds on that time, ns.
-const QUIET_AFTER_NS: (u64, u64) = (20_000_000, 1_000_000_000);
+const QUIET_AFTER_NS: (u64, u64) = (10_000_000, 1_000_000_000);
 /// Upkeep is never slower than this, bytes/s, or sealing would stop the appends it makes room for.
 const UPKEEP_RATE_MIN: f64 = 32.0 * 1024.0 * 1024.0;
 /// Nor is a reader, bytes/s: it has to get to the end some day.
@@ -43,10 +43,12 @@ const RATE_FIRST: f64 = 32.0 * 1024.0 * 1024.0;
 const SLOW: f64 = 1.15;
 /// What a slow commit takes off the rate.
 const LOWER: f64 = 0.05;
-/// Slow commits beside background work that are accepted, as a part of all: the rate then stands still.
-const SLOW_PART: f64 = 0.006;
-/// The rate of work that nobody asked for so long, ns, stays as it is.
-const IDLE_AFTER_NS: u64 = 100_000_000;
+/// Slow commits beside background work that are accepted: so many times the part that is slow without,
+/// and this part. The rate then stands still.
+const SLOW_MORE: f64 = 1.25;
+const SLOW_PART: f64 = 0.002;
+/// How fast the estimate of that part follows.
+const FOLLOW_SLOW: f64 = 0.001;
 /// How fast the estimate of the slowest commits alone follows them.
 const FOLLOW: f64 = 0.02;
 /// Longest wait for somebody else's request to end before looking again, µs.
@@ -80,6 +82,8 @@ pub(crate) struct Pace {
 struct Lane {
     /// 99 % of the commits without such work beside them took no longer, ns; 0 before the first.
     without: AtomicU64,
+    /// How many of those were slow all the same, in 1,000,000.
+    slow_without: AtomicU64,
     /// Bytes per second at present.
     rate: AtomicU64,
     /// When the next request may start, ns.
@@ -94,7 +98,14 @@ impl Default for Lane {
     fn default() -> Lane {
         let zero = || AtomicU64::new(0);
         let rate = AtomicU64::new(RATE_FIRST as u64);
-        Lane { without: zero(), rate, next: zero(), in_flight: AtomicU32::new(0), last_ended: zero() }
+        Lane {
+            without: zero(),
+            slow_without: zero(),
+            rate,
+            next: zero(),
+            in_flight: AtomicU32::new(0),
+            last_ended: zero(),
+        }
     }
 }
 
@@ -108,18 +119,20 @@ impl Lane {
     fn committed(&self, start: Nanos, end: Nanos, counts: bool) {
         let took = end.since(start) as f64;
         let without = self.without.load(Ordering::Relaxed) as f64;
-        let beside = self.was_beside(start);
-        if !beside && counts {
+        let slow = took > without * SLOW;
+        let natural = self.slow_without.load(Ordering::Relaxed) as f64 / 1e6;
+        if self.was_beside(start) {
+            if without > 0.0 {
+                let accepted = natural * SLOW_MORE + SLOW_PART;
+                let change = if slow { 1.0 - LOWER } else { 1.0 + LOWER * accepted };
+                let rate = self.rate.load(Ordering::Relaxed) as f64 * change;
+                self.rate.store(rate.clamp(READ_RATE_MIN, RATE_MAX).ceil() as u64, Ordering::Relaxed);
+            }
+        } else if counts {
+            let natural = natural + (f64::from(u8::from(slow)) - natural) * FOLLOW_SLOW;
+            self.slow_without.store((natural * 1e6).ceil() as u64, Ordering::Relaxed);
             self.without.store(follow(without, took) as u64, Ordering::Relaxed);
         }
-        let idle = end.since(Nanos(self.last_ended.load(Ordering::Relaxed))) > IDLE_AFTER_NS;
-        if without == 0.0 || (idle && !beside) {
-            return;
-        }
-        let slow = beside && took > without * SLOW;
-        let change = if slow { 1.0 - LOWER } else { 1.0 + LOWER * SLOW_PART };
-        let rate = self.rate.load(Ordering::Relaxed) as f64 * change;
-        self.rate.store(rate.clamp(READ_RATE_MIN, RATE_MAX).ceil() as u64, Ordering::Relaxed);
     }
 }
 
@@ -146,9 +159,11 @@ impl Pace {
     /// A commit was in flight from `start` to `end`.
     fn committed(&self, start: Nanos, end: Nanos) {
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
-        let distance = end.since(Nanos(load(&self.last_commit))).min(QUIET_AFTER_NS.1);
-        let interval = load(&self.interval);
-        self.interval.store(interval - interval / 8 + distance / 8, Ordering::Relaxed);
+        let (last, interval) = (load(&self.last_commit), load(&self.interval));
+        if last > 0 {
+            let distance = end.since(Nanos(last)).min(QUIET_AFTER_NS.1 / QUIET_AFTER_INTERVALS);
+            self.interval.store(interval - interval / 8 + distance / 8, Ordering::Relaxed);
+        }
         self.last_commit.store(end.0, Ordering::Relaxed);
         self.reads.committed(start, end, true);
         self.upkeep.committed(start, end, !self.reads.was_beside(start));

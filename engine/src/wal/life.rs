@@ -168,8 +168,5 @@ pub(crate) async fn read_file<B: Backend>(
     id: FileId,
     len: u64,
 ) -> (Vec<u8>, Option<(u64, io::Error)>) {
-    let mut bytes = FileBytes::new(reactor, id, len, Vec::new());
-    bytes.all().await;
-    let unreadable = bytes.unreadable.take();
-    (bytes.into_memory().await, unreadable)
+    FileBytes::new(reactor, id, len).into_all().await
 }

@@ -100,7 +100,6 @@ pub async fn scan<B: Backend>(
         later: None,
         revision: None,
         bytes: 0,
-        memory: Vec::new(),
     };
     let live: Vec<_> = found.iter().enumerate().filter(|(_, file)| file.life != Life::Spare).collect();
     for (at, (index, file)) in live.iter().enumerate() {
@@ -181,8 +180,6 @@ struct Walk<'a> {
     later: Option<Proof>,
     revision: Option<Witnessed>,
     bytes: u64,
-    /// What one file was read into, for the next.
-    memory: Vec<u8>,
 }
 
 impl Walk<'_> {
@@ -195,10 +192,10 @@ impl Walk<'_> {
         limit: Option<GroupNumber>,
     ) {
         let len = file.len.min(self.identity.file_bytes);
-        let mut bytes = FileBytes::new(reactor, file.id, len, std::mem::take(&mut self.memory));
+        let mut bytes = FileBytes::new(reactor, file.id, len);
         self.bytes += bytes.len() as u64;
         self.groups_of(index, file, header, limit, &mut bytes).await;
-        self.memory = bytes.into_memory().await;
+        bytes.stop().await;
     }
 
     async fn groups_of<B: Backend>(
@@ -211,7 +208,7 @@ impl Walk<'_> {
     ) {
         let mut at = BLOCK;
         if self.missing.is_some() {
-            return self.look_for_proofs(file, header, bytes.all().await, at);
+            return self.look_for_proofs(file, header, bytes, at).await;
         }
         if limit.is_some_and(|limit| self.expected >= limit) {
             return; // a later life took this file's place
@@ -219,13 +216,13 @@ impl Walk<'_> {
         if header.first_group != self.expected {
             let why = format!("the file starts with group {}", header.first_group);
             self.missing = Some((file.number, at as u64, TailState::Broken(why)));
-            return self.look_for_proofs(file, header, bytes.all().await, at);
+            return self.look_for_proofs(file, header, bytes, at).await;
         }
         if let Life::Headless(_) = file.life {
             // A header that is lost with its groups there: whether they count is for the proofs.
             let why = "the file's header is damaged".to_owned();
             self.missing = Some((file.number, 0, TailState::Broken(why)));
-            return self.look_for_proofs(file, header, bytes.all().await, at);
+            return self.look_for_proofs(file, header, bytes, at).await;
         }
         let mut previous = self.previous.unwrap_or(header.previous);
         while limit.is_none_or(|limit| self.expected < limit) {
@@ -240,7 +237,8 @@ impl Walk<'_> {
                     self.groups.push(group);
                 }
                 Err(why) => {
-                    bytes.all().await;
+                    self.missing = Some((file.number, at as u64, why.clone()));
+                    self.look_for_proofs(file, header, bytes, at).await;
                     let state = match &bytes.unreadable {
                         Some((from, error)) => TailState::Unreadable(format!("byte {from}: {error}")),
                         None if file.flaw.is_some() => {
@@ -251,7 +249,6 @@ impl Walk<'_> {
                         None => why,
                     };
                     self.missing = Some((file.number, at as u64, state));
-                    self.look_for_proofs(file, header, bytes.all().await, at);
                     break;
                 }
             }
@@ -319,7 +316,13 @@ impl Walk<'_> {
 
     /// Looks at every block behind a missing group for headers of this life: each says how far the
     /// log was durable when it was written.
-    fn look_for_proofs(&mut self, file: &FoundFile, header: &FileHeader, bytes: &[u8], from: usize) {
+    async fn look_for_proofs<B: Backend>(
+        &mut self,
+        file: &FoundFile,
+        header: &FileHeader,
+        bytes: &mut FileBytes<B>,
+        from: usize,
+    ) {
         if header.first_group > self.expected {
             // A file is begun when every group before its first is durable.
             let durable = GroupNumber(header.first_group.0 - 1);
@@ -327,7 +330,8 @@ impl Walk<'_> {
         }
         let from = from.next_multiple_of(BLOCK);
         for at in (from..bytes.len().saturating_sub(BLOCK - 1)).step_by(BLOCK) {
-            let Ok(group) = GroupHeader::read(&bytes[at..at + BLOCK]) else { continue };
+            let block = bytes.from(at, BLOCK).await;
+            let Ok(group) = GroupHeader::read(&block[..BLOCK.min(block.len())]) else { continue };
             let ours = group.sequence == header.sequence
                 && self.salts.get(&group.sequence) == Some(&group.salt)
                 && group.shard == self.identity.shard

@@ -80,79 +80,84 @@ impl<B: Backend> Sweep<B> {
     }
 }
 
-/// The bytes of a file, which come in from its start.
+/// The bytes of a file, which come in from its start and are let go of behind the place that is looked
+/// at: what is held stays in the processor's cache.
 pub(crate) struct FileBytes<B: Backend> {
     sweep: Sweep<B>,
-    bytes: Vec<u8>,
-    filled: usize,
+    /// Bytes `start..start + held.len()` of the file.
+    held: Vec<u8>,
+    start: usize,
+    len: usize,
     /// The first byte that can't be read, and why. Blocks that can't be are zeros.
     pub unreadable: Option<(u64, io::Error)>,
 }
 
 impl<B: Backend> FileBytes<B> {
-    /// Starts to read whole blocks of `len` bytes into `memory`, which is used again.
-    pub(crate) fn new(reactor: &Reactor<B>, file: FileId, len: u64, mut memory: Vec<u8>) -> FileBytes<B> {
+    /// Whole blocks of a file of `len` bytes, to be read when they are asked for.
+    pub(crate) fn new(reactor: &Reactor<B>, file: FileId, len: u64) -> FileBytes<B> {
         let len = len as usize / BLOCK * BLOCK;
-        memory.truncate(len);
-        memory.resize(len, 0);
-        FileBytes {
-            sweep: Sweep::new(reactor, file, 0, len as u64),
-            bytes: memory,
-            filled: 0,
-            unreadable: None,
-        }
+        let sweep = Sweep::new(reactor, file, 0, len as u64);
+        FileBytes { sweep, held: Vec::new(), start: 0, len, unreadable: None }
     }
 
     /// Bytes of the file, read or not.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        self.len
     }
 
-    /// The bytes from `at` on, `len` of them at least unless the file ends before.
+    /// The bytes from `at` on, `len` of them at least unless the file ends before. What is before `at`
+    /// can't be asked for again.
     pub(crate) async fn from(&mut self, at: usize, len: usize) -> &[u8] {
-        let end = at.saturating_add(len).min(self.bytes.len());
-        while self.filled < end {
+        let end = at.saturating_add(len).min(self.len);
+        while self.start + self.held.len() < end {
+            self.let_go(at);
             let Some(piece) = self.sweep.next().await else { break };
             self.take(piece).await;
         }
-        &self.bytes[at.min(self.filled)..self.filled]
+        debug_assert!(at >= self.start);
+        &self.held[at.saturating_sub(self.start).min(self.held.len())..]
     }
 
-    /// All bytes.
-    pub(crate) async fn all(&mut self) -> &[u8] {
-        self.from(0, usize::MAX).await
+    fn let_go(&mut self, at: usize) {
+        let gone = at.saturating_sub(self.start).min(self.held.len());
+        self.held.drain(..gone);
+        self.start += gone;
     }
 
-    /// The memory, for the next file.
-    pub(crate) async fn into_memory(mut self) -> Vec<u8> {
+    /// All that comes, from the start of the file.
+    pub(crate) async fn into_all(mut self) -> (Vec<u8>, Option<(u64, io::Error)>) {
+        self.from(0, usize::MAX).await;
+        (self.held, self.unreadable)
+    }
+
+    /// Waits for what is in flight: the file may be closed then.
+    pub(crate) async fn stop(mut self) {
         self.sweep.stop().await;
-        self.bytes
     }
 
     async fn take(&mut self, piece: Piece) {
-        let (at, len) = (piece.at as usize, piece.buf.len());
         match piece.read {
             Ok(read) => {
-                self.bytes[at..at + read].copy_from_slice(&piece.buf[..read]);
-                self.bytes[at + read..at + len].fill(0);
+                self.held.extend_from_slice(&piece.buf[..read]);
+                self.held.resize(self.held.len() + piece.buf.len() - read, 0);
             }
-            Err(_) => self.take_blocks(at, len).await,
+            Err(_) => self.take_blocks(piece.at, piece.buf.len()).await,
         }
-        self.filled = at + len;
         self.sweep.give_back(piece.buf).await;
     }
 
     /// Finds the blocks that can't be read, so that the rest still counts.
-    async fn take_blocks(&mut self, start: usize, len: usize) {
-        for at in (start..start + len).step_by(BLOCK) {
-            let target = &mut self.bytes[at..at + BLOCK];
-            target.fill(0);
+    async fn take_blocks(&mut self, start: u64, len: usize) {
+        for at in (start..start + len as u64).step_by(BLOCK) {
             let reactor = &self.sweep.reactor;
-            let (buf, read) = reactor.read(self.sweep.file, at as u64, AlignedBuf::zeroed(BLOCK)).await;
-            match read {
-                Ok(read) => target[..read].copy_from_slice(&buf[..read]),
-                Err(error) => drop(self.unreadable.get_or_insert((at as u64, error))),
+            let (buf, read) = reactor.read(self.sweep.file, at, AlignedBuf::zeroed(BLOCK)).await;
+            if let Err(error) = &read {
+                let error = io::Error::new(error.kind(), error.to_string());
+                self.unreadable.get_or_insert((at, error));
             }
+            let read = read.unwrap_or(0);
+            self.held.extend_from_slice(&buf[..read]);
+            self.held.resize(self.held.len() + BLOCK - read, 0);
         }
     }
 }
