@@ -40,6 +40,7 @@ ENGINE_MAY = {  # file: what it may use, and why
         "std::thread::Thread std::thread::ThreadId std::thread::current std::thread::park", "a caller waits"),
     "engine/src/log.rs": ("std::thread::ThreadId", "who turns a shard must not wait for it"),
     "engine/src/ticket.rs": ("std::thread::yield_now", "a spinning caller yields its core"),
+    "engine/src/read/reader.rs": ("std::thread::yield_now", "a spinning reader yields its core"),
 }
 EXAMPLE_PATHS = {"quarantine/", "FORMATTING/"}  # in a data directory
 MACHINE = "|".join([  # paths, addresses and registries of one place

@@ -241,6 +241,9 @@ impl Default for SegmentConfig {
 pub struct ReadConfig {
     /// Bytes one fetch gathers before it answers.
     pub fetch_bytes_max: u32,
+    /// Bytes that readers far behind may have read ahead of themselves beyond that, per shard: 5 MiB
+    /// each, for as many as it suffices.
+    pub ahead_bytes_max: u64,
     /// Fetches that may read from disk at once, per shard. Bounds buffers and descriptors.
     pub disk_fetches_max: u32,
     /// Segment files kept open, per shard.
@@ -253,6 +256,7 @@ impl Default for ReadConfig {
     fn default() -> ReadConfig {
         ReadConfig {
             fetch_bytes_max: 256 << 10,
+            ahead_bytes_max: 32 << 20,
             disk_fetches_max: 16,
             open_files_max: 128,
             waiting_max: 1 << 20,

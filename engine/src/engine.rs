@@ -11,11 +11,13 @@ use thalweg_io::{BlockingBackend, CommitStrategy, DirLock, Reactor, pin};
 
 use crate::append::AppendError;
 use crate::config::Config;
+use crate::governor::Pace;
 use crate::ids::{GroupNumber, ShardId};
 use crate::log::Log;
 use crate::open::{JointsOfShard, OpenError, decide_joints, fixed_config, next_joint, superblock};
 use crate::partition::ShardLink;
 use crate::probe::{CommitChoice, Settled, first_core, settle};
+use crate::read::ahead::AheadBudget;
 use crate::shard::recover::{RecoverError, RecoveryReport};
 use crate::shard::thread::{Channels, Opened, ThreadStart, run};
 use crate::slot::SlotPool;
@@ -85,6 +87,7 @@ impl Engine {
             config.threads.poll_us = 0;
         }
         let config = fixed_config(&config, &superblock)?;
+        let pace = Pace::of_device(boot::device_of(&root).map_err(io)?);
         let cores = pin::allowed_cores().unwrap_or_default();
         let mut starting = Vec::new();
         for shard in 0..superblock.shards {
@@ -100,6 +103,7 @@ impl Engine {
                 strategy: settled.choice.strategy,
                 lock: lock.clone(),
                 core,
+                pace: pace.clone(),
                 channels: Channels { read: read_to, decide: decide_from, opened: opened_to },
             };
             let name = format!("thalweg-{shard}");
@@ -226,6 +230,7 @@ pub(crate) fn make_log(config: &Arc<Config>, opened: &[Opened], next_joint: u64)
         pool: Arc::new(SlotPool::new(SLOTS_KEPT_MAX)),
         limits: limits.clone(),
         fetch_bytes_max: config.read.fetch_bytes_max,
+        ahead: AheadBudget::new(config.read.ahead_bytes_max),
     });
     let log = Log::new(links.collect(), limits.clone(), next_joint);
     for (name, id) in opened.iter().flat_map(|opened| &opened.partitions) {

@@ -60,6 +60,7 @@ mod cache;
 pub mod config;
 mod directory;
 mod engine;
+mod governed;
 mod governor;
 mod ids;
 pub mod inspect;

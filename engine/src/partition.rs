@@ -10,6 +10,7 @@ use crate::append::{Ack, AppendError, Appended};
 use crate::config::{LimitsConfig, PartitionConfig};
 use crate::ids::{Offset, PartitionId};
 use crate::mailbox::{Mailbox, Refused, Request};
+use crate::read::ahead::AheadBudget;
 use crate::read::{ReadFrom, ReadLevel, Reader};
 use crate::record::Batch;
 use crate::shard::query::{PartitionInfo, QueryRequest};
@@ -30,6 +31,7 @@ pub(crate) struct ShardLink {
     pub pool: AppendPool,
     pub limits: Arc<LimitsConfig>,
     pub fetch_bytes_max: u32,
+    pub ahead: Arc<AheadBudget>,
 }
 
 /// Why `try_append` did not take a batch.

@@ -116,6 +116,14 @@ pub fn create_data_dir(root: &Path) -> io::Result<()> {
     real_files::create_root(root)
 }
 
+/// The number of the device that `dir` is on.
+///
+/// # Errors
+/// The host's.
+pub fn device_of(dir: &Path) -> io::Result<u64> {
+    Ok(std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(dir)?))
+}
+
 /// What stands in the way of io_uring, and which setting it is.
 fn explain(error: &SetupError) -> String {
     let SetupError::Call { what, source } = error else { return error.to_string() };

@@ -19,6 +19,7 @@ pub mod allocations;
 pub mod backend;
 pub mod blocking;
 pub mod boot;
+mod buffer;
 pub mod device;
 #[cfg(feature = "glommio")]
 pub mod glommio;
@@ -42,7 +43,7 @@ pub use backend::{
 pub use blocking::BlockingBackend;
 pub use device::{Device, WriteCache};
 pub use lock::DirLock;
-pub use memory::{AlignedBuf, Chunk, ChunkView, ChunkWriter, Region, View};
+pub use memory::{AlignedBuf, BufferPool, Chunk, ChunkView, ChunkWriter, Region, View};
 pub use reactor::{Bell, Pending, Reactor};
 pub use uring::UringBackend;
 pub use wake::Wake;

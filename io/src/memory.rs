@@ -1,18 +1,16 @@
 //! Memory the kernel writes from and reads into.
 //!
-//! [`AlignedBuf`] is one buffer. [`Region`] is the tail cache's memory: an anonymous map cut into
-//! equal [`Chunk`]s. A [`ChunkWriter`] fills a chunk from its start and publishes what it has
-//! filled; a [`ChunkView`] reads a published part and keeps the chunk alive. The writer can only
-//! reach bytes it has not published, so views and writer never touch the same byte.
+//! [`AlignedBuf`] is one buffer (`buffer.rs`). [`Region`] is the tail cache's memory: an anonymous
+//! map cut into equal [`Chunk`]s. A [`ChunkWriter`] fills a chunk from its start and publishes what
+//! it has filled; a [`ChunkView`] reads a published part and keeps the chunk alive. The writer can
+//! only reach bytes it has not published, so views and writer never touch the same byte.
 //!
 //! The map is anonymous and never a log file: a bad sector under a file mapping is SIGBUS, which
 //! would end every shard of the process.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::io;
-use std::ops::{Deref, DerefMut, Range};
-use std::ptr::NonNull;
+use std::ops::{Deref, Range};
 use std::slice;
 use std::sync::Arc;
 
@@ -20,71 +18,7 @@ use crossbeam_queue::ArrayQueue;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::backend::BLOCK;
-
-/// A buffer whose address and length are multiples of [`BLOCK`], zeroed when made.
-pub struct AlignedBuf {
-    ptr: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: the buffer owns its memory and hands out references only through `&self`/`&mut self`.
-unsafe impl Send for AlignedBuf {}
-// SAFETY: shared access is read-only.
-unsafe impl Sync for AlignedBuf {}
-
-impl AlignedBuf {
-    /// At least `len` zeroed bytes, rounded up to a multiple of [`BLOCK`] (one block at least).
-    #[must_use]
-    pub fn zeroed(len: usize) -> AlignedBuf {
-        let layout = AlignedBuf::layout(len.max(1).next_multiple_of(BLOCK));
-        // SAFETY: the layout's size is at least one block, so not zero.
-        let ptr = unsafe { alloc_zeroed(layout) };
-        let ptr = NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout));
-        AlignedBuf { ptr, len: layout.size() }
-    }
-
-    /// A buffer holding `bytes`, zero-padded to a multiple of [`BLOCK`].
-    #[must_use]
-    pub fn padded(bytes: &[u8]) -> AlignedBuf {
-        let mut buf = AlignedBuf::zeroed(bytes.len());
-        buf[..bytes.len()].copy_from_slice(bytes);
-        buf
-    }
-
-    fn layout(len: usize) -> Layout {
-        Layout::from_size_align(len, BLOCK).expect("a buffer is smaller than the address space")
-    }
-}
-
-impl Drop for AlignedBuf {
-    fn drop(&mut self) {
-        // SAFETY: `ptr` came from `alloc_zeroed` with this very layout and is freed once.
-        unsafe { dealloc(self.ptr.as_ptr(), AlignedBuf::layout(self.len)) }
-    }
-}
-
-impl Deref for AlignedBuf {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        // SAFETY: `ptr` owns `len` initialised bytes until drop; an operation in flight owns the
-        // whole buffer by value, so the kernel is not writing here.
-        unsafe { slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
-    }
-}
-
-impl DerefMut for AlignedBuf {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
-        unsafe { slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
-    }
-}
-
-impl fmt::Debug for AlignedBuf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AlignedBuf({} B)", self.len)
-    }
-}
+pub use crate::buffer::{AlignedBuf, BufferPool};
 
 /// The tail cache's memory: `chunks` pieces of `chunk_bytes`, handed out and taken back.
 pub struct Region {
@@ -346,16 +280,6 @@ impl Deref for View {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn buffers_are_aligned_zeroed_and_whole_blocks() {
-        for len in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK] {
-            let buf = AlignedBuf::zeroed(len);
-            assert_eq!(buf.as_ptr() as usize % BLOCK, 0);
-            assert_eq!(buf.len(), len.max(1).next_multiple_of(BLOCK));
-            assert!(buf.iter().all(|byte| *byte == 0));
-        }
-    }
 
     #[test]
     fn a_chunk_comes_back_only_when_its_last_view_is_gone() {

@@ -348,9 +348,10 @@ impl<B: Backend> Shard<B> {
     fn flushed(&mut self, formed: Formed) {
         self.core.state_mut().wal.durable = formed.number;
         self.last_durable = self.core.reactor.now();
-        let took = self.last_durable.since(formed.formed_at);
-        self.core.governor.committed(took);
-        self.polling.borrow_mut().committed(took);
+        self.polling.borrow_mut().committed(self.last_durable.since(formed.formed_at));
+        if !formed.marker {
+            self.core.governor.committed(formed.formed_at, self.last_durable);
+        }
         for (part, places) in &formed.joints {
             part.durable(places.iter().copied());
         }

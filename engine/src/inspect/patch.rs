@@ -124,8 +124,8 @@ async fn write_patches<B: Backend>(
     identity: SegmentIdentity,
     patches: &[Patch],
 ) -> io::Result<SegmentMeta> {
-    let governor = Governor::new(reactor.clone(), u64::MAX);
-    let mut writer = SegmentWriter::create(reactor, &governor, path, identity).await?;
+    let governor = Governor::alone(reactor.clone());
+    let mut writer = SegmentWriter::create(&governor, path, identity).await?;
     for patch in patches {
         writer.begin_run(patch.partition, patch.base);
         for saved in &patch.batches {

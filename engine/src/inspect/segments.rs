@@ -2,7 +2,7 @@
 
 use thalweg_io::{BLOCK, Backend, FileId, Reactor};
 
-use crate::governor::Governor;
+use crate::governor::{Governor, Work};
 use crate::ids::{Offset, PartitionId};
 use crate::inspect::salvage::Pool;
 use crate::manifest::{SegmentKind, SegmentMeta};
@@ -49,8 +49,8 @@ pub(super) async fn examine<B: Backend>(
         return examined;
     }
     examined.trailer = Some(trailer);
-    let governor = Governor::new(reactor.clone(), u64::MAX);
-    let reader = SegmentReader::new(reactor, &governor, file, len);
+    let governor = Governor::alone(reactor.clone());
+    let reader = SegmentReader::new(&governor, Work::Upkeep, file, len);
     let footer = match reader.footer(&trailer).await {
         Ok(footer) => footer,
         Err(error) => {

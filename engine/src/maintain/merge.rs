@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use thalweg_io::Backend;
 
+use crate::governor::Work;
 use crate::ids::{FileNumber, Offset, PartitionId};
 use crate::maintain::MaintainError;
 use crate::maintain::compact::{Keep, KeyMap, compact_batch};
@@ -223,7 +224,7 @@ impl<B: Backend> Core<B> {
             created_ms: self.reactor.wall_ms(),
             sequence_end: 0,
         };
-        Ok(SegmentWriter::create(&self.reactor, &self.governor, self.path(number), identity).await?)
+        Ok(SegmentWriter::create(&self.governor, self.path(number), identity).await?)
     }
 
     /// Copies a stretch from offset `from` on, as one run. Returns where to go on, if the keys of a
@@ -279,7 +280,7 @@ impl<B: Backend> Core<B> {
         mut visit: impl AsyncFnMut(BatchView) -> Result<(), MaintainError>,
     ) -> Result<(), MaintainError> {
         let open = self.files.open(self.path(run.file), run.file).await?;
-        let reader = SegmentReader::new(&self.reactor, &self.governor, open.id(), open.len());
+        let reader = SegmentReader::new(&self.governor, Work::Upkeep, open.id(), open.len());
         let first = open.trailer().footer_position + u64::from(run.first_entry) * ENTRY_BYTES as u64;
         let windows = windows.entry(run.file).or_default();
         let entries =

@@ -7,9 +7,9 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use thalweg_io::{AlignedBuf, Backend, Durability, FileId, Op, OpenMode, Reactor};
+use thalweg_io::{AlignedBuf, Backend, Durability, FileId, Op, OpenMode};
 
-use crate::governor::{Governor, REQUEST_BYTES_MAX};
+use crate::governor::{Governor, REQUEST_BYTES_MAX, Work};
 use crate::ids::FileNumber;
 use crate::maintain::MaintainError;
 use crate::manifest::Change;
@@ -21,8 +21,7 @@ use crate::wal::ring::{Filling, SpareFile};
 /// # Errors
 /// The host's.
 pub(crate) async fn zero_fill<B: Backend>(
-    reactor: &Reactor<B>,
-    governor: Option<&Governor<B>>,
+    governor: &Governor<B>,
     file: FileId,
     from: u64,
     to: u64,
@@ -30,17 +29,12 @@ pub(crate) async fn zero_fill<B: Backend>(
     let mut at = from;
     let mut zeros = AlignedBuf::zeroed(REQUEST_BYTES_MAX);
     while at < to {
-        let len = (REQUEST_BYTES_MAX as u64).min(to - at);
-        if len < zeros.len() as u64 {
-            zeros = AlignedBuf::zeroed(len as usize);
-        }
-        if let Some(governor) = governor {
-            governor.permit(len).await;
-        }
-        let (back, written) = reactor.write(file, at, zeros, Durability::Volatile).await;
+        let permit = governor.permit(Work::Upkeep, (REQUEST_BYTES_MAX as u64).min(to - at) as usize).await;
+        zeros.set_len(permit.bytes());
+        let (back, written) = governor.reactor().write(file, at, zeros, Durability::Volatile).await;
         written?;
         zeros = back;
-        at += len;
+        at += zeros.len() as u64;
     }
     Ok(())
 }
@@ -50,11 +44,12 @@ pub(crate) async fn zero_fill<B: Backend>(
 /// # Errors
 /// The host's; nothing is left under `path` then.
 pub(crate) async fn make_file<B: Backend>(
-    reactor: &Reactor<B>,
+    governor: &Governor<B>,
     path: PathBuf,
     len: u64,
     filled: bool,
 ) -> io::Result<FileId> {
+    let reactor = governor.reactor();
     let temporary = path.with_extension("tmp");
     match reactor.run(Op::Remove { path: temporary.clone() }).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -64,7 +59,7 @@ pub(crate) async fn make_file<B: Backend>(
     let made = async {
         reactor.run(Op::Allocate { file, len }).await?;
         if filled {
-            zero_fill(reactor, None, file, 0, len).await?;
+            zero_fill(governor, file, 0, len).await?;
         }
         reactor.run(Op::Sync { file }).await?;
         reactor.run(Op::Rename { from: temporary.clone(), to: path.clone() }).await?;
@@ -118,7 +113,7 @@ impl<B: Backend> Core<B> {
         let number: FileNumber = self.state_mut().take_file_number();
         let file_bytes = self.state().wal.file_bytes;
         let path = self.path(number);
-        let id = make_file(&self.reactor, path.clone(), file_bytes, filled).await?;
+        let id = make_file(&self.governor, path.clone(), file_bytes, filled).await?;
         // Named in the manifest before it is used: if it is missing later, that is a loss.
         if let Err(error) = self.commit_manifest(vec![Change::WalFileAdded(number)]).await {
             let error = MaintainError::from(error);
@@ -143,20 +138,17 @@ impl<B: Backend> Core<B> {
 
     /// Fills a spare file with zeros until the log takes it.
     async fn fill_spare(&self, number: FileNumber, file: FileId, len: u64) -> io::Result<()> {
-        let mut zeros = AlignedBuf::zeroed(REQUEST_BYTES_MAX);
-        for at in (0..len).step_by(REQUEST_BYTES_MAX) {
-            let bytes = (REQUEST_BYTES_MAX as u64).min(len - at);
-            if bytes < zeros.len() as u64 {
-                zeros = AlignedBuf::zeroed(bytes as usize);
-            }
-            if self.is_ahead_of_the_log(at) {
-                self.governor.permit(bytes).await;
-            } else {
-                self.reactor.yield_now().await;
-            }
+        let (governor, mut zeros, mut at) = (&self.governor, AlignedBuf::zeroed(REQUEST_BYTES_MAX), 0);
+        while at < len {
+            let want = (REQUEST_BYTES_MAX as u64).min(len - at) as usize;
+            let permit = match self.is_ahead_of_the_log(at) {
+                true => governor.permit(Work::Upkeep, want).await,
+                false => governor.permit_urgent(want).await,
+            };
             if self.ends() || !self.note_writing(number, true) {
                 return Ok(());
             }
+            zeros.set_len(permit.bytes());
             let (back, written) = self.reactor.write(file, at, zeros, Durability::Volatile).await;
             zeros = back;
             if !self.note_writing(number, false) {
@@ -164,6 +156,7 @@ impl<B: Backend> Core<B> {
                 return written;
             }
             written?;
+            at += zeros.len() as u64;
         }
         self.reactor.run(Op::Sync { file }).await
     }

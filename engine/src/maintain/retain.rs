@@ -118,7 +118,7 @@ impl<B: Backend> Core<B> {
             if len > file_bytes {
                 self.reactor.run(Op::Truncate { file: id, len: file_bytes }).await?;
             }
-            zero_fill(&self.reactor, Some(&self.governor), id, len.min(file_bytes), file_bytes).await?;
+            zero_fill(&self.governor, id, len.min(file_bytes), file_bytes).await?;
             self.reactor.run(Op::Sync { file: id }).await
         };
         let committed = match ready.await {

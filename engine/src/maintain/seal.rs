@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use thalweg_io::{Backend, FileId, Op, View};
 
+use crate::governor::Work;
 use crate::ids::{FileNumber, GroupNumber, Offset, PartitionId, WalPosition, WalSequence};
 use crate::maintain::MaintainError;
 use crate::maintain::walk::STEP_PARTITIONS;
@@ -57,8 +58,7 @@ impl<B: Backend> Source<'_, B> {
         let whole = match &self.loaded {
             Some(whole) => whole.clone(),
             None => {
-                let reader =
-                    SegmentReader::new(&self.core.reactor, &self.core.governor, self.job.id, self.job.end);
+                let reader = SegmentReader::new(&self.core.governor, Work::Upkeep, self.job.id, self.job.end);
                 let whole = reader.bytes(0, self.job.end as usize).await?;
                 self.loaded.insert(whole).clone()
             }
@@ -206,7 +206,7 @@ impl<B: Backend> Core<B> {
             file.shortened = true;
         }
         let identity = self.identity(job.number, SegmentKind::Promoted, job.sequence);
-        Ok(promote(&self.reactor, &self.governor, job.id, job.end, identity, index).await?)
+        Ok(promote(&self.governor, job.id, job.end, identity, index).await?)
     }
 
     async fn build_segments(self: &Rc<Self>, job: &Job) -> Result<Vec<Built>, MaintainError> {
@@ -246,7 +246,7 @@ impl<B: Backend> Core<B> {
         let number = self.state_mut().take_file_number();
         let identity = self.identity(number, kind, source.job.sequence);
         let path = self.path(number);
-        let mut writer = SegmentWriter::create(&self.reactor, &self.governor, path, identity).await?;
+        let mut writer = SegmentWriter::create(&self.governor, path, identity).await?;
         let filled = fill(&mut writer, source, partitions).await;
         if let Err(error) = filled {
             writer.abandon().await;

@@ -6,9 +6,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use thalweg_io::{AlignedBuf, BLOCK, Backend, Durability, FileId, Op, OpenMode, Reactor};
 
+use crate::governor::{Governor, Work};
 use crate::ids::ShardId;
 use crate::manifest::codec::{decode_edit, encode_edit};
 use crate::manifest::edit::{Change, Edit};
@@ -196,6 +198,8 @@ fn whole_edit_behind(bytes: &[u8]) -> bool {
 /// The open manifest file of a shard.
 pub struct ManifestFile<B: Backend> {
     reactor: Reactor<B>,
+    /// The pace of what is written, once the shard is open.
+    governor: Option<Rc<Governor<B>>>,
     dir: PathBuf,
     shard: ShardId,
     directory: u128,
@@ -223,13 +227,14 @@ impl<B: Backend> ManifestFile<B> {
     ) -> Result<Self, ManifestError> {
         let name = manifest_name(generation);
         let path = dir.join(&name);
-        let written = write_snapshot(reactor, dir, &name, shard, directory, manifest).await;
+        let written = write_snapshot(reactor, None, dir, &name, shard, directory, manifest).await;
         let (file, end, last_crc) = written.map_err(|(named, source)| match named {
             Named::No => ManifestError::Io { path, source },
             Named::Perhaps => ManifestError::Uncertain { path, source },
         })?;
         Ok(ManifestFile {
             reactor: reactor.clone(),
+            governor: None,
             dir: dir.to_owned(),
             shard,
             directory,
@@ -241,6 +246,11 @@ impl<B: Backend> ManifestFile<B> {
             last_crc,
             poisoned: None,
         })
+    }
+
+    /// Writes at the governor's pace from now on: there are commits to be kept clear of.
+    pub(crate) fn govern(&mut self, governor: Rc<Governor<B>>) {
+        self.governor = Some(governor);
     }
 
     /// Goes on from a loaded manifest, in a fresh generation: a torn edit is left behind with the
@@ -282,6 +292,7 @@ impl<B: Backend> ManifestFile<B> {
         let (file, reserved) = opened.map_err(|source| ManifestError::Io { path, source })?;
         Ok(ManifestFile {
             reactor: reactor.clone(),
+            governor: None,
             dir: dir.to_owned(),
             shard,
             directory,
@@ -344,16 +355,17 @@ impl<B: Backend> ManifestFile<B> {
     }
 
     async fn append(&self, buf: AlignedBuf) -> io::Result<()> {
-        let (_, written) = self.reactor.write(self.file, self.end, buf, Durability::Volatile).await;
-        written?;
+        write(&self.reactor, self.governor.as_deref(), self.file, self.end, buf).await?;
         self.reactor.run(Op::Sync { file: self.file }).await
     }
 
     async fn rewrite(&mut self, manifest: &Manifest) -> Result<(), ManifestError> {
         let generation = self.generation + 1;
         let name = manifest_name(generation);
+        let governor = self.governor.as_deref();
         let written =
-            write_snapshot(&self.reactor, &self.dir, &name, self.shard, self.directory, manifest).await;
+            write_snapshot(&self.reactor, governor, &self.dir, &name, self.shard, self.directory, manifest)
+                .await;
         let (file, end, last_crc) = match written {
             Ok(written) => written,
             // The new name is not there, so the old generation is in force; a later edit tries again.
@@ -398,8 +410,23 @@ enum Named {
     Perhaps,
 }
 
+/// Writes `buf`, at the governor's pace where there is one.
+async fn write<B: Backend>(
+    reactor: &Reactor<B>,
+    governor: Option<&Governor<B>>,
+    file: FileId,
+    position: u64,
+    buf: AlignedBuf,
+) -> io::Result<()> {
+    match governor {
+        Some(governor) => governor.write(Work::Upkeep, file, position, &buf).await,
+        None => reactor.write(file, position, buf, Durability::Volatile).await.1,
+    }
+}
+
 async fn write_snapshot<B: Backend>(
     reactor: &Reactor<B>,
+    governor: Option<&Governor<B>>,
     dir: &Path,
     name: &str,
     shard: ShardId,
@@ -417,7 +444,7 @@ async fn write_snapshot<B: Backend>(
     let buf = AlignedBuf::padded(&bytes);
     let end = buf.len() as u64;
     let written = async {
-        reactor.write(file, 0, buf, Durability::Volatile).await.1.map_err(|error| (Named::No, error))?;
+        write(reactor, governor, file, 0, buf).await.map_err(|error| (Named::No, error))?;
         reactor.run(Op::Sync { file }).await.map_err(|error| (Named::No, error))?;
         let perhaps = |error| (Named::Perhaps, error);
         reactor.run(Op::Rename { from: temporary, to: dir.join(name) }).await.map_err(perhaps)?;

@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_way_that_starves_its_own_commits_does_not_poll() {
-        let polled = [figures(Dsync, 4000, 4100), figures(Blocking, 42, 100), figures(Hybrid, 45, 90)];
+        let polled = [figures(Dsync, 4000, 4100), figures(Blocking, 42, 100), figures(Hybrid, 47, 90)];
         assert_eq!(starved(&polled), [Way { strategy: Dsync, polls: true }]);
         check(&polled, Blocking, true, &["whole scheduler ticks", "dsync"]);
         let with = |p50_us| [&polled[..], &[parked(figures(Dsync, p50_us, 120))]].concat();

@@ -6,6 +6,7 @@ use crate::ids::{Offset, PartitionId};
 use crate::record::{BatchHeader, BatchView, check_batch};
 
 /// A piece of stored bytes that holds batches one behind the other.
+#[derive(Debug)]
 pub(crate) struct Piece {
     pub bytes: View,
     /// Byte in the file at which the piece starts, for messages.
@@ -57,6 +58,7 @@ pub(crate) fn cut_piece(piece: &Piece, bounds: &Bounds, out: &mut Vec<BatchView>
 }
 
 /// What the index says a piece holds.
+#[derive(Debug)]
 pub(crate) struct Expected {
     pub base: Offset,
     pub end: Offset,

@@ -2,15 +2,14 @@
 
 use std::rc::Rc;
 
-use thalweg_io::{AlignedBuf, BLOCK, Backend, View};
+use thalweg_io::Backend;
 
-use crate::ids::{FileNumber, Offset};
+use crate::ids::Offset;
 use crate::partitions::{RunRef, TailEntry};
-use crate::read::cut::{Bounds, Expected, Flaw, Piece, cut_expected};
+use crate::read::cut::Bounds;
 use crate::read::locate::{Located, Target, locate, visible_end};
-use crate::read::request::{FetchError, FetchRequest, Fetched, ReadFrom};
+use crate::read::request::{FetchError, FetchRequest, Fetched, ReadFrom, Unchecked};
 use crate::record::{BatchHeader, BatchView};
-use crate::segment::{ReadError, SegmentReader};
 use crate::shard::Core;
 
 /// Times a disk fetch looks again because the WAL moved on while it read.
@@ -62,7 +61,7 @@ impl<B: Backend> Core<B> {
             Located::End if request.wait => Look::Wait(end),
             Located::End => {
                 let log_start = partition.log_start;
-                Look::Done(Ok(Fetched { batches: Vec::new(), next: end, log_start, end }))
+                Look::Done(Ok(Fetched { next: end, log_start, end, ..Fetched::default() }))
             }
             Located::Run { index, target } => Look::Disk(Plan::Run(partition.runs[index], target), bounds),
             Located::Tail { index } => {
@@ -70,7 +69,8 @@ impl<B: Backend> Core<B> {
                 let batches = self.lend(entries.clone(), request.bytes_max, &state.cache);
                 if let Some(last) = batches.last() {
                     let (next, log_start) = (last.end_offset(), partition.log_start);
-                    return Look::Done(Ok(Fetched { batches, next, log_start, end }));
+                    let unchecked = Vec::new();
+                    return Look::Done(Ok(Fetched { batches, unchecked, next, log_start, end }));
                 }
                 let first = partition.tail[index];
                 if state.wal.locate(first.position).is_none() {
@@ -81,7 +81,7 @@ impl<B: Backend> Core<B> {
                     }
                 }
                 let file_bytes = state.wal.file_bytes;
-                Look::Disk(Plan::Wal(close_entries(entries, request.bytes_max, file_bytes)), bounds)
+                Look::Disk(Plan::Wal(close_entries(entries, self.fetch_bytes(request), file_bytes)), bounds)
             }
         }
     }
@@ -138,7 +138,9 @@ impl<B: Backend> Core<B> {
             }
             let Some(next) = state.disk_queue.pop_front() else { return };
             drop(state);
-            self.fetch(next);
+            if next.is_wanted() {
+                self.fetch(next);
+            }
         }
     }
 
@@ -151,11 +153,23 @@ impl<B: Backend> Core<B> {
     ) -> Result<Option<Fetched>, FetchError> {
         for _ in 0..RETRIES_MAX {
             let read = match &plan {
-                Plan::Wal(entries) => self.read_wal(entries, &bounds).await,
-                Plan::Run(run, target) => self.read_run(run, *target, request.bytes_max, &bounds).await,
+                Plan::Wal(entries) => self.read_wal(request, entries, &bounds).await,
+                Plan::Run(run, target) => self.read_run(request, run, *target, &bounds).await,
             };
-            let (file, flaw) = match read {
-                Ok((batches, next)) => return Ok(self.answer_with(request, batches, next, &bounds)),
+            let checked = match read {
+                Ok(read) if !request.check => {
+                    return Ok(self.answer_with(request, Vec::new(), read.pieces, read.next, &bounds));
+                }
+                Ok(read) => {
+                    let target = if let Plan::Run(_, target) = &plan { Some(*target) } else { None };
+                    self.check_pieces(&read, target).await.map(|batches| (batches, read.next))
+                }
+                Err(error) => Err(error),
+            };
+            let (file, flaw) = match checked {
+                Ok((batches, next)) => {
+                    return Ok(self.answer_with(request, batches, Vec::new(), next, &bounds));
+                }
                 Err(error) => error,
             };
             // The place may have been recycled while we read it. If the records are elsewhere by
@@ -182,97 +196,15 @@ impl<B: Backend> Core<B> {
         &self,
         request: &FetchRequest,
         batches: Vec<BatchView>,
+        unchecked: Vec<Unchecked>,
         next: Offset,
         bounds: &Bounds,
     ) -> Option<Fetched> {
         let state = self.state();
         let partition = state.partitions.get(request.partition)?;
-        let next = batches.last().map_or(next, |last| last.end_offset().max(next)).min(bounds.end);
+        let next = next.min(bounds.end);
         let end = visible_end(partition, request.level);
-        Some(Fetched { batches, next, log_start: partition.log_start, end })
-    }
-
-    /// Reads entries of the tail from their WAL file. It may get another life meanwhile, in which
-    /// whole batches of the same partition lie at the same places: each has to be the one wanted.
-    async fn read_wal(
-        self: &Rc<Self>,
-        entries: &[TailEntry],
-        bounds: &Bounds,
-    ) -> Result<(Vec<BatchView>, Offset), (FileNumber, Flaw)> {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
-            return Err((FileNumber(0), Flaw { position: 0, reason: "nothing to read".to_owned() }));
-        };
-        let found = self.state().wal.locate(first.position).map(|(file, byte)| (file.number, file.id, byte));
-        let Some((file, id, byte)) = found else {
-            let (_, position) = first.position.split(self.state().wal.file_bytes);
-            return Err((FileNumber(0), Flaw { position, reason: "the WAL file is gone".to_owned() }));
-        };
-        let start = byte / BLOCK as u64 * BLOCK as u64;
-        let end = byte + (last.position.0 - first.position.0) + u64::from(last.len);
-        let len = (end - start) as usize;
-        self.governor.permit(len as u64).await;
-        let (buf, read) = self.reactor.read(id, start, AlignedBuf::zeroed(len)).await;
-        let flaw = |position, reason: String| (file, Flaw { position, reason });
-        let read = read.map_err(|error| flaw(start, error.to_string()))?;
-        if read < len {
-            return Err(flaw(start, format!("the file ends after {read} of {len} B")));
-        }
-        let bytes = View::of(buf, len);
-        let mut batches = Vec::new();
-        for entry in entries {
-            let at = (byte - start + entry.position.0 - first.position.0) as usize;
-            let piece =
-                Piece { bytes: bytes.slice(at..at + entry.len as usize), position: start + at as u64 };
-            let expected = Expected { base: entry.base_offset, end: entry.end_offset(), batches: 1 };
-            cut_expected(&piece, &expected, bounds, &mut batches).map_err(|found| (file, found))?;
-        }
-        Ok((batches, last.end_offset()))
-    }
-
-    /// Reads from a run of a segment.
-    async fn read_run(
-        self: &Rc<Self>,
-        run: &RunRef,
-        target: Target,
-        bytes_max: u32,
-        bounds: &Bounds,
-    ) -> Result<(Vec<BatchView>, Offset), (FileNumber, Flaw)> {
-        let flaw = |error: ReadError| (run.file, Flaw { position: error.position, reason: error.reason });
-        let opened = self.files.open(self.path(run.file), run.file).await.map_err(flaw)?;
-        let reader = SegmentReader::new(&self.reactor, &self.governor, opened.id(), opened.len());
-        let entries =
-            reader.entries(opened.trailer(), run.first_entry, run.entry_count).await.map_err(flaw)?;
-        let index = match target {
-            Target::Offset(wanted) => entries.partition_point(|entry| entry.end_offset <= wanted),
-            Target::Timestamp(wanted, from) => {
-                entries.partition_point(|entry| entry.max_timestamp_ms < wanted || entry.end_offset <= from)
-            }
-        };
-        let mut batches = Vec::new();
-        let mut next = bounds.from;
-        let mut bytes = 0;
-        for entry in &entries[index.min(entries.len())..] {
-            if !batches.is_empty() && bytes + entry.bytes > bytes_max {
-                break;
-            }
-            bytes += entry.bytes;
-            let piece = reader.read(entry).await.map_err(flaw)?;
-            let mut found = Vec::new();
-            let expected =
-                Expected { base: entry.base_offset, end: entry.end_offset, batches: entry.batches as usize };
-            cut_expected(&piece, &expected, bounds, &mut found).map_err(|found| (run.file, found))?;
-            if let Target::Timestamp(wanted, _) = target
-                && batches.is_empty()
-            {
-                found.retain(|batch| batch.header().max_timestamp_ms >= wanted);
-            }
-            batches.append(&mut found);
-            next = entry.end_offset;
-        }
-        // Behind the last entry the run may have lost records to compaction.
-        let last = batches.last().map_or(next, BatchView::end_offset);
-        let exhausted = entries.last().is_none_or(|entry| entry.end_offset <= last.max(next));
-        Ok((batches, if exhausted { run.end_offset } else { last.max(next) }))
+        Some(Fetched { batches, unchecked, next, log_start: partition.log_start, end })
     }
 }
 

@@ -5,7 +5,9 @@
 //! cache at once, from the WAL or a segment by a background task, or, at the end of the log, when
 //! there is something new.
 
+pub(crate) mod ahead;
 pub(crate) mod cut;
+mod disk;
 pub(crate) mod fetch;
 pub(crate) mod locate;
 mod reader;

@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 
 use crate::ids::{Offset, PartitionId};
 use crate::mailbox::Request;
 use crate::partition::ShardLink;
-use crate::read::request::{FetchError, FetchRequest, Fetched, ReadFrom, ReadLevel};
+use crate::read::ahead::{AHEAD_FETCH_BYTES, AHEAD_FETCHES_MAX, Ahead, Promise};
+use crate::read::request::{FetchError, FetchRequest, Fetched, ReadFrom, ReadLevel, Unchecked};
 use crate::record::{BatchView, Record};
 use crate::slot::{Slot, block_on};
 use crate::ticket::Ticket;
@@ -23,8 +24,9 @@ use crate::ticket::Ticket;
 /// first may begin before the start that was asked for: [`BatchView::records`] leaves those records
 /// out, the batch's own offsets do not.
 ///
-/// One fetch is under way while the batches of the one before are looked at. A reader that is
-/// slower than retention finds itself moved to the log start offset; [`skipped`](Reader::skipped)
+/// One fetch is under way while the batches of the one before are looked at; several larger ones, for
+/// a reader that has a long way to go from disk (`read.ahead_bytes_max`). A reader that is slower
+/// than retention finds itself moved to the log start offset; [`skipped`](Reader::skipped)
 /// counts what it missed.
 pub struct Reader {
     partition: PartitionId,
@@ -38,11 +40,32 @@ pub struct Reader {
     /// Records before it are not shown: the first batch may begin earlier.
     start: Offset,
     buffered: VecDeque<BatchView>,
-    pending: Option<Ticket<Result<Fetched, FetchError>>>,
+    /// Read from disk, and not looked at yet.
+    unchecked: VecDeque<Unchecked>,
+    /// Everything before it has been checked.
+    checked_to: Offset,
+    /// What was found is not what should be there: the shard looks for itself.
+    careful: bool,
+    /// Fetches under way, in order.
+    pending: VecDeque<Sent>,
+    /// Fetches in a row that came from disk.
+    streak: u32,
+    /// Leave to read far ahead.
+    ahead: Option<Ahead>,
     skipped: u64,
     at_end: bool,
     failed: bool,
 }
+
+/// A fetch under way.
+struct Sent {
+    from: ReadFrom,
+    promise: Option<Arc<Promise>>,
+    ticket: Ticket<Result<Fetched, FetchError>>,
+}
+
+/// Fetches in a row that come from disk before a reader reads far ahead.
+const STREAK_MIN: u32 = 2;
 
 impl Reader {
     pub(crate) fn new(partition: PartitionId, link: ShardLink, from: ReadFrom, level: ReadLevel) -> Reader {
@@ -57,7 +80,12 @@ impl Reader {
             seeking,
             start,
             buffered: VecDeque::new(),
-            pending: None,
+            unchecked: VecDeque::new(),
+            checked_to: start,
+            careful: false,
+            pending: VecDeque::new(),
+            streak: 0,
+            ahead: None,
             skipped: 0,
             at_end: false,
             failed: false,
@@ -97,41 +125,89 @@ impl Reader {
         poll_fn(|context| self.poll_batch(context)).await
     }
 
-    fn send(&mut self) {
+    /// The next batch, looked for without sleeping, giving the core to whoever else wants it: for
+    /// programs that would rather burn a core than pay a wake-up. None at the end, if the reader
+    /// stops there.
+    ///
+    /// # Errors
+    /// [`FetchError`]; after it the reader ends.
+    pub fn spin_next(&mut self) -> Option<Result<BatchView, FetchError>> {
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(next) = self.poll_batch(&mut context) {
+                return next;
+            }
+            while self.pending.front().is_some_and(|sent| !sent.ticket.is_ready()) {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn send(&mut self, from: ReadFrom) {
         let slot = Arc::new(Slot::new());
+        let least = self.link.fetch_bytes_max;
+        let bytes_max = if self.ahead.is_some() { least.max(AHEAD_FETCH_BYTES) } else { least };
+        let promise = (self.streak > 0).then(|| Arc::new(Promise::new()));
         let request = FetchRequest {
             partition: self.partition,
-            from: self.from,
-            bytes_max: self.link.fetch_bytes_max,
+            from,
+            bytes_max,
             level: self.level,
             wait: !self.to_end,
+            check: self.careful || self.seeking.is_some() || !matches!(from, ReadFrom::Offset(_)),
+            promise: promise.clone(),
             slot: slot.clone(),
         };
-        self.pending = Some(Ticket::send(&self.link.mailbox, slot, None, Request::Fetch(request)));
+        let ticket = Ticket::send(&self.link.mailbox, slot, None, Request::Fetch(request));
+        self.pending.push_back(Sent { from, promise, ticket });
+    }
+
+    /// Sends fetches behind those under way, as far as it is known where they go on.
+    fn read_ahead(&mut self) {
+        if self.streak < STREAK_MIN {
+            return;
+        }
+        if self.ahead.is_none() {
+            self.ahead = self.link.ahead.take();
+        }
+        while self.ahead.is_some() && self.pending.len() < AHEAD_FETCHES_MAX {
+            let last = self.pending.back().and_then(|sent| sent.promise.as_ref());
+            let Some(next) = last.and_then(|promise| promise.get()) else { return };
+            self.send(ReadFrom::Offset(next));
+        }
     }
 
     fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<BatchView, FetchError>>> {
         loop {
             if let Some(batch) = self.buffered.pop_front() {
+                self.read_ahead();
                 return Poll::Ready(Some(Ok(batch.starting_at(self.start))));
             }
-            if self.failed || (self.at_end && self.to_end && self.pending.is_none()) {
+            if let Some(unchecked) = self.unchecked.pop_front() {
+                self.check(&unchecked);
+                continue;
+            }
+            if self.failed || (self.at_end && self.to_end && self.pending.is_empty()) {
                 return Poll::Ready(None);
             }
-            if self.pending.is_none() {
-                self.send();
+            if self.pending.is_empty() {
+                self.send(self.from);
             }
-            let Some(pending) = &mut self.pending else { continue };
-            let Poll::Ready(answer) = Pin::new(pending).poll(context) else { return Poll::Pending };
-            self.pending = None;
+            self.read_ahead();
+            let Some(first) = self.pending.front_mut() else { continue };
+            let Poll::Ready(answer) = Pin::new(&mut first.ticket).poll(context) else { return Poll::Pending };
+            self.pending.pop_front();
             match answer {
                 Ok(fetched) => self.take(fetched),
                 Err(FetchError::BelowLogStart { log_start, wanted, .. }) => {
                     self.skipped += log_start.0 - wanted.0;
                     (self.from, self.start) = (ReadFrom::Offset(log_start), log_start);
+                    self.checked_to = log_start;
+                    self.pending.clear();
                 }
                 Err(error) => {
                     self.failed = true;
+                    self.pending.clear();
                     return Poll::Ready(Some(Err(error)));
                 }
             }
@@ -139,7 +215,8 @@ impl Reader {
     }
 
     fn take(&mut self, fetched: Fetched) {
-        self.at_end = fetched.batches.is_empty() && fetched.next >= fetched.end;
+        let from_disk = !fetched.unchecked.is_empty();
+        self.at_end = fetched.batches.is_empty() && !from_disk && fetched.next >= fetched.end;
         let mut batches = fetched.batches;
         if !matches!(self.from, ReadFrom::Offset(_)) {
             self.start = self.start.max(fetched.log_start);
@@ -154,11 +231,43 @@ impl Reader {
         }
         // A time that is still ahead is looked for anew when there is more.
         if !(self.at_end && matches!(self.from, ReadFrom::Timestamp(_))) {
+            if let ReadFrom::Offset(from) = self.from {
+                self.checked_to = from;
+            }
             self.from = ReadFrom::Offset(fetched.next);
         }
+        // What was promised was a guess.
+        if self.pending.front().is_some_and(|next| next.from != self.from) {
+            self.pending.clear();
+        }
+        self.careful = false;
+        if from_disk {
+            self.streak += 1;
+        } else {
+            (self.streak, self.ahead) = (0, None);
+        }
         self.buffered.extend(batches);
-        if !self.at_end && !self.buffered.is_empty() {
-            self.send();
+        self.unchecked.extend(fetched.unchecked);
+        if !self.at_end && self.pending.is_empty() && !(self.buffered.is_empty() && self.unchecked.is_empty())
+        {
+            self.send(self.from);
+        }
+    }
+
+    /// Checks a piece, and takes its batches. Where it is not as it should be the place may have been
+    /// given to somebody else meanwhile: from there on the shard is asked to look.
+    fn check(&mut self, unchecked: &Unchecked) {
+        match unchecked.cut() {
+            Ok(batches) => {
+                self.checked_to = self.checked_to.max(unchecked.expected.end.min(unchecked.bounds.end));
+                self.buffered.extend(batches);
+            }
+            Err(_) => {
+                self.unchecked.clear();
+                self.pending.clear();
+                (self.careful, self.at_end) = (true, false);
+                self.from = ReadFrom::Offset(self.checked_to);
+            }
         }
     }
 }

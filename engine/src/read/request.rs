@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::append::AppendError;
 use crate::ids::{FileNumber, Offset, PartitionId, ShardId};
+use crate::read::ahead::Promise;
+use crate::read::cut::{Bounds, Expected, Piece};
 use crate::record::BatchView;
 use crate::slot::Slot;
 
@@ -93,11 +95,21 @@ pub enum FetchError {
     Ended(#[from] AppendError),
 }
 
+/// Bytes read from disk for somebody who checks them himself.
+#[derive(Debug)]
+pub(crate) struct Unchecked {
+    pub piece: Piece,
+    pub expected: Expected,
+    pub bounds: Bounds,
+}
+
 /// What a fetch found.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Fetched {
     /// Batches, in offset order. The first may begin before the offset asked for.
     pub batches: Vec<BatchView>,
+    /// In their place, for a fetch that left the checking to the reader: pieces of one batch and more.
+    pub unchecked: Vec<Unchecked>,
     /// Where to go on.
     pub next: Offset,
     /// The first offset that is kept.
@@ -114,12 +126,24 @@ pub(crate) struct FetchRequest {
     pub level: ReadLevel,
     /// Whether to wait at the end, rather than answer with nothing.
     pub wait: bool,
+    /// Whether the shard checks what it reads from disk. It costs commits less if the reader does; if
+    /// what he finds is wrong he asks again, and the shard finds out what it is.
+    pub check: bool,
+    /// To be told where the next fetch goes on, before this one has its bytes.
+    pub promise: Option<Arc<Promise>>,
     pub slot: Arc<Slot<Result<Fetched, FetchError>>>,
 }
 
 impl FetchRequest {
     pub(crate) fn refuse(self, error: &AppendError) {
         self.slot.fill(Err(FetchError::Ended(error.clone())));
+    }
+
+    /// Says where the next fetch will go on.
+    pub(crate) fn promise(&self, next: Offset) {
+        if let Some(promise) = &self.promise {
+            promise.set(next);
+        }
     }
 
     /// Whether anybody still waits for the answer.

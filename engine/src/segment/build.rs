@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use thalweg_io::{AlignedBuf, BLOCK, Backend, Durability, FileId, Op, OpenMode, Reactor};
+use thalweg_io::{AlignedBuf, BLOCK, Backend, FileId, Op, OpenMode};
 
-use crate::governor::{Governor, REQUEST_BYTES_MAX};
+use crate::governor::{Governor, Work};
 use crate::ids::{FileNumber, Offset, PartitionId, ShardId};
 use crate::manifest::{SegmentKind, SegmentMeta};
 use crate::read::cut::{Bounds, Expected, Piece, cut_expected};
@@ -14,6 +14,9 @@ use crate::segment::read::{ReadError, SegmentReader, Window, read_trailer};
 
 /// An index entry covers about so many bytes: one read finds a batch.
 const ENTRY_BYTES_MIN: u32 = 64 << 10;
+
+/// Bytes that a writer gathers before it asks for a request.
+const BUFFER_BYTES: usize = 128 << 10;
 
 /// A segment that is whole, durable and checked, and not yet in the manifest.
 #[derive(Clone, Debug)]
@@ -125,7 +128,6 @@ impl SegmentIdentity {
 
 /// Writes a new segment file.
 pub struct SegmentWriter<'a, B: Backend> {
-    reactor: &'a Reactor<B>,
     governor: &'a Governor<B>,
     identity: SegmentIdentity,
     temporary: PathBuf,
@@ -143,21 +145,20 @@ impl<'a, B: Backend> SegmentWriter<'a, B> {
     /// # Errors
     /// The host's.
     pub(crate) async fn create(
-        reactor: &'a Reactor<B>,
         governor: &'a Governor<B>,
         path: PathBuf,
         identity: SegmentIdentity,
     ) -> std::io::Result<Self> {
+        let reactor = governor.reactor();
         let temporary = path.with_extension("tmp");
         let (file, _) = reactor.open(&temporary, OpenMode::CreateNew).await?;
         Ok(SegmentWriter {
-            reactor,
             governor,
             identity,
             temporary,
             path,
             file,
-            buf: AlignedBuf::zeroed(REQUEST_BYTES_MAX),
+            buf: AlignedBuf::zeroed(BUFFER_BYTES),
             filled: 0,
             written: 0,
             index: IndexBuilder::default(),
@@ -201,16 +202,11 @@ impl<'a, B: Backend> SegmentWriter<'a, B> {
     }
 
     async fn flush_full(&mut self) -> std::io::Result<()> {
-        if self.filled == self.buf.len() { self.flush(REQUEST_BYTES_MAX).await } else { Ok(()) }
+        if self.filled == self.buf.len() { self.flush(BUFFER_BYTES).await } else { Ok(()) }
     }
 
     async fn flush(&mut self, len: usize) -> std::io::Result<()> {
-        self.governor.permit(len as u64).await;
-        let next = AlignedBuf::zeroed(REQUEST_BYTES_MAX);
-        let full = std::mem::replace(&mut self.buf, next);
-        let full = if len == full.len() { full } else { AlignedBuf::padded(&full[..len]) };
-        let (_, written) = self.reactor.write(self.file, self.written, full, Durability::Volatile).await;
-        written?;
+        self.governor.write(Work::Upkeep, self.file, self.written, &self.buf[..len]).await?;
         (self.written, self.filled) = (self.written + len as u64, 0);
         Ok(())
     }
@@ -237,24 +233,26 @@ impl<'a, B: Backend> SegmentWriter<'a, B> {
         }
         let mut trailer = self.identity.trailer(self.written, batch_bytes);
         let footer = encode_footer(&self.index.footer, &mut trailer);
-        write_pieces(self.reactor, self.governor, self.file, self.written, &footer).await?;
-        self.reactor.run(Op::Sync { file: self.file }).await?;
-        let checked = check(self.reactor, self.governor, self.file, &trailer).await;
+        self.governor.write(Work::Upkeep, self.file, self.written, &footer).await?;
+        let reactor = self.governor.reactor();
+        reactor.run(Op::Sync { file: self.file }).await?;
+        let checked = check(self.governor, self.file, &trailer).await;
         checked.map_err(|error| std::io::Error::other(format!("reading it back: {error}")))?;
         let (from, to) = (self.temporary.clone(), self.path.clone());
-        self.reactor.run(Op::Rename { from, to }).await?;
+        reactor.run(Op::Rename { from, to }).await?;
         let dir = self.path.parent().map(PathBuf::from).unwrap_or_default();
-        self.reactor.run(Op::SyncDir { path: dir }).await?;
-        self.reactor.run(Op::Close { file: self.file }).await?;
+        reactor.run(Op::SyncDir { path: dir }).await?;
+        reactor.run(Op::Close { file: self.file }).await?;
         Ok(trailer)
     }
 
     /// Gives up: removes what was written. Errors do not matter, opening tidies as well.
     pub(crate) async fn abandon(self) {
-        let _ = self.reactor.run(Op::Close { file: self.file }).await;
-        let _ = self.reactor.run(Op::Remove { path: self.temporary }).await;
+        let reactor = self.governor.reactor();
+        let _ = reactor.run(Op::Close { file: self.file }).await;
+        let _ = reactor.run(Op::Remove { path: self.temporary }).await;
         // It has this name if finishing failed late; nobody refers to it yet.
-        let _ = self.reactor.run(Op::Remove { path: self.path }).await;
+        let _ = reactor.run(Op::Remove { path: self.path }).await;
     }
 }
 
@@ -270,34 +268,18 @@ fn built(trailer: &Trailer, footer: Footer) -> Built {
     Built { meta, runs: footer.runs }
 }
 
-async fn write_pieces<B: Backend>(
-    reactor: &Reactor<B>,
-    governor: &Governor<B>,
-    file: FileId,
-    position: u64,
-    bytes: &[u8],
-) -> std::io::Result<()> {
-    for (index, piece) in bytes.chunks(REQUEST_BYTES_MAX).enumerate() {
-        governor.permit(piece.len() as u64).await;
-        let at = position + (index * REQUEST_BYTES_MAX) as u64;
-        reactor.write(file, at, AlignedBuf::padded(piece), Durability::Volatile).await.1?;
-    }
-    Ok(())
-}
-
 /// Reads a segment's trailer and footer, and checks that they are the ones written.
 async fn check_footer<B: Backend>(
-    reactor: &Reactor<B>,
     governor: &Governor<B>,
     file: FileId,
     trailer: &Trailer,
 ) -> Result<Footer, ReadError> {
     let len = trailer.file_bytes();
-    let found = read_trailer(reactor, file, len).await?;
+    let found = read_trailer(governor.reactor(), file, len).await?;
     if found != *trailer {
         return Err(ReadError::new(len, "the trailer is not the one written"));
     }
-    SegmentReader::new(reactor, governor, file, len).footer(trailer).await
+    SegmentReader::new(governor, Work::Upkeep, file, len).footer(trailer).await
 }
 
 /// Reads a whole segment and checks every batch against the index.
@@ -305,13 +287,12 @@ async fn check_footer<B: Backend>(
 /// # Errors
 /// [`ReadError`] at the first thing that is wrong.
 pub(crate) async fn check<B: Backend>(
-    reactor: &Reactor<B>,
     governor: &Governor<B>,
     file: FileId,
     trailer: &Trailer,
 ) -> Result<Footer, ReadError> {
-    let footer = check_footer(reactor, governor, file, trailer).await?;
-    let reader = SegmentReader::new(reactor, governor, file, trailer.file_bytes());
+    let footer = check_footer(governor, file, trailer).await?;
+    let reader = SegmentReader::new(governor, Work::Upkeep, file, trailer.file_bytes());
     let mut window = Window::default();
     for run in &footer.runs {
         let entries = &footer.entries[run.first_entry as usize..(run.first_entry + run.entry_count) as usize];
@@ -335,7 +316,6 @@ pub(crate) async fn check<B: Backend>(
 /// # Errors
 /// The host's, or that what was read back is not what was written.
 pub(crate) async fn promote<B: Backend>(
-    reactor: &Reactor<B>,
     governor: &Governor<B>,
     file: FileId,
     end: u64,
@@ -345,12 +325,13 @@ pub(crate) async fn promote<B: Backend>(
     let batch_bytes = index.footer.runs.iter().map(|run| run.bytes).sum();
     let mut trailer = identity.trailer(end, batch_bytes);
     let footer = encode_footer(&index.footer, &mut trailer);
-    write_pieces(reactor, governor, file, end, &footer).await?;
+    governor.write(Work::Upkeep, file, end, &footer).await?;
+    let reactor = governor.reactor();
     // A WAL file that is shorter than it was made has a whole trailer at its end, or is damaged.
     reactor.run(Op::Sync { file }).await?;
     reactor.run(Op::Truncate { file, len: trailer.file_bytes() }).await?;
     reactor.run(Op::Sync { file }).await?;
-    let checked = check_footer(reactor, governor, file, &trailer).await;
+    let checked = check_footer(governor, file, &trailer).await;
     checked.map_err(|error| std::io::Error::other(format!("reading it back: {error}")))?;
     Ok(built(&trailer, index.footer))
 }

@@ -8,8 +8,12 @@ use rustc_hash::FxHashMap;
 use thalweg_io::{Backend, FileId, Op, OpenMode, Reactor};
 
 use crate::ids::FileNumber;
-use crate::segment::footer::Trailer;
-use crate::segment::read::{ReadError, read_trailer};
+use crate::partitions::RunRef;
+use crate::segment::footer::{IndexEntry, Trailer};
+use crate::segment::read::{ReadError, SegmentReader, read_trailer};
+
+/// Index entries kept with open files before all are let go: 40 B each.
+const INDEX_ENTRIES_MAX: usize = 100_000;
 
 /// An open segment; closed when nobody uses it and others are wanted more.
 pub(crate) struct OpenSegment<B: Backend> {
@@ -18,6 +22,8 @@ pub(crate) struct OpenSegment<B: Backend> {
     len: u64,
     trailer: Trailer,
     used: Cell<u64>,
+    /// The index of the run that was read last, by its first entry.
+    index: RefCell<Option<(u32, Rc<[IndexEntry]>)>>,
 }
 
 impl<B: Backend> OpenSegment<B> {
@@ -89,6 +95,28 @@ impl<B: Backend> SegmentFiles<B> {
         Ok(opened)
     }
 
+    /// The index entries of `run`: read once for as long as the run is read from.
+    pub(crate) async fn index(
+        &self,
+        opened: &OpenSegment<B>,
+        reader: &SegmentReader<'_, B>,
+        run: &RunRef,
+    ) -> Result<Rc<[IndexEntry]>, ReadError> {
+        if let Some((first, entries)) = &*opened.index.borrow()
+            && (*first, entries.len()) == (run.first_entry, run.entry_count as usize)
+        {
+            return Ok(entries.clone());
+        }
+        let entries = reader.entries(&opened.trailer, run.first_entry, run.entry_count).await?;
+        let entries: Rc<[IndexEntry]> = entries.into();
+        let held = |file: &OpenSegment<B>| file.index.borrow().as_ref().map_or(0, |(_, held)| held.len());
+        if self.open.borrow().values().map(|file| held(file)).sum::<usize>() > INDEX_ENTRIES_MAX {
+            self.open.borrow().values().for_each(|file| drop(file.index.take()));
+        }
+        opened.index.replace(Some((run.first_entry, entries.clone())));
+        Ok(entries)
+    }
+
     async fn open_file(&self, path: PathBuf) -> Result<OpenSegment<B>, ReadError> {
         let (id, len) = self.reactor.open(path, OpenMode::Read).await.map_err(|e| ReadError::new(0, e))?;
         let trailer = match read_trailer(&self.reactor, id, len).await {
@@ -98,8 +126,8 @@ impl<B: Backend> SegmentFiles<B> {
                 return Err(error);
             }
         };
-        let used = Cell::new(self.clock.get());
-        Ok(OpenSegment { reactor: self.reactor.clone(), id, len, trailer, used })
+        let (used, index) = (Cell::new(self.clock.get()), RefCell::default());
+        Ok(OpenSegment { reactor: self.reactor.clone(), id, len, trailer, used, index })
     }
 
     fn make_room(&self) {

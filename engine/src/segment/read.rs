@@ -1,11 +1,11 @@
 //! Reading a segment: trailer, index entries, batches. Everything is checked on the way in.
 
 use std::io;
+use std::sync::Arc;
 
-use thalweg_io::{AlignedBuf, BLOCK, Backend, FileId, Reactor, View};
+use thalweg_io::{AlignedBuf, BLOCK, Backend, BufferPool, FileId, Reactor, View};
 
-use crate::governor::{Governor, REQUEST_BYTES_MAX};
-use crate::read::cut::Piece;
+use crate::governor::{Governor, Work};
 use crate::segment::footer::{ENTRY_BYTES, Footer, IndexEntry, TRAILER_BYTES, Trailer, decode_footer};
 
 /// A segment that can't be read as it should.
@@ -50,6 +50,9 @@ pub async fn read_trailer<B: Backend>(
     Ok(trailer)
 }
 
+/// Bytes that are read at a time from places that mostly follow each other.
+const WINDOW_BYTES: usize = 128 << 10;
+
 /// Bytes around the place that was read last.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
@@ -66,19 +69,25 @@ impl Window {
 
 /// Reads from one open segment.
 pub struct SegmentReader<'a, B: Backend> {
-    reactor: &'a Reactor<B>,
     governor: &'a Governor<B>,
+    work: Work,
     file: FileId,
     len: u64,
+    buffers: Option<&'a Arc<BufferPool>>,
 }
 
 impl<'a, B: Backend> SegmentReader<'a, B> {
     /// Reads from `file` of `len` bytes, at the governor's pace.
-    pub(crate) fn new(reactor: &'a Reactor<B>, governor: &'a Governor<B>, file: FileId, len: u64) -> Self {
-        SegmentReader { reactor, governor, file, len }
+    pub(crate) fn new(governor: &'a Governor<B>, work: Work, file: FileId, len: u64) -> Self {
+        SegmentReader { governor, work, file, len, buffers: None }
     }
 
-    /// Reads `len` bytes at `position`, in small requests.
+    /// Reads into buffers of `pool`, which come back to it.
+    pub(crate) fn into_buffers_of(self, pool: &'a Arc<BufferPool>) -> Self {
+        SegmentReader { buffers: Some(pool), ..self }
+    }
+
+    /// Reads `len` bytes at `position`, in requests as large as may be.
     ///
     /// # Errors
     /// [`ReadError`] if the disk refuses or the file is shorter.
@@ -89,31 +98,10 @@ impl<'a, B: Backend> SegmentReader<'a, B> {
             return Err(ReadError::new(position, format!("{len} B reach beyond the end, {}", self.len)));
         }
         let total = (lead + len).next_multiple_of(BLOCK);
-        if total <= REQUEST_BYTES_MAX {
-            self.governor.permit(total as u64).await;
-            let buf = self.request(start, AlignedBuf::zeroed(total)).await?;
-            return Ok(View::of(buf, lead + len).slice(lead..lead + len));
-        }
-        let mut whole = AlignedBuf::zeroed(total);
-        let mut at = 0;
-        while at < total {
-            let size = REQUEST_BYTES_MAX.min(total - at);
-            self.governor.permit(size as u64).await;
-            let buf = self.request(start + at as u64, AlignedBuf::zeroed(size)).await?;
-            whole[at..at + size].copy_from_slice(&buf);
-            at += size;
-        }
-        Ok(View::of(whole, lead + len).slice(lead..lead + len))
-    }
-
-    async fn request(&self, position: u64, buf: AlignedBuf) -> Result<AlignedBuf, ReadError> {
-        let want = buf.len();
-        let (buf, read) = self.reactor.read(self.file, position, buf).await;
-        let read = read.map_err(|error| ReadError::new(position, error))?;
-        if read < want {
-            return Err(ReadError::new(position, format!("the file ends after {read} of {want} B")));
-        }
-        Ok(buf)
+        let buf = self.buffers.map_or_else(|| AlignedBuf::zeroed(total), |pool| pool.take(total));
+        let read = self.governor.read(self.work, self.file, start, buf).await;
+        let buf = read.map_err(|(position, error)| ReadError::new(position, error))?;
+        Ok(View::of(buf, lead + len).slice(lead..lead + len))
     }
 
     /// As [`bytes`](Self::bytes), for places that mostly follow each other: `window` keeps what was
@@ -133,21 +121,12 @@ impl<'a, B: Backend> SegmentReader<'a, B> {
         let start = position / BLOCK as u64 * BLOCK as u64;
         let want = (position - start) as usize + len;
         let size =
-            want.max(REQUEST_BYTES_MAX).min(usize::try_from(self.len - start.min(self.len)).unwrap_or(want));
+            want.max(WINDOW_BYTES).min(usize::try_from(self.len - start.min(self.len)).unwrap_or(want));
         if size < want {
             return self.bytes(position, len).await; // which says what is wrong
         }
         window.bytes = Some((start, self.bytes(start, size).await?));
         window.find(position, len).ok_or_else(|| ReadError::new(position, "the window is too small"))
-    }
-
-    /// The batches of an entry.
-    ///
-    /// # Errors
-    /// [`ReadError`] if the disk refuses.
-    pub(crate) async fn read(&self, entry: &IndexEntry) -> Result<Piece, ReadError> {
-        let bytes = self.bytes(entry.position, entry.bytes as usize).await?;
-        Ok(Piece { bytes, position: entry.position })
     }
 
     /// Some entries of the index, each checked by itself.

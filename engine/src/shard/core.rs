@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_lock::Mutex;
 use event_listener::Event;
-use thalweg_io::{Backend, Reactor};
+use thalweg_io::{Backend, BufferPool, Reactor};
 
 use crate::append::AppendError;
 use crate::config::Config;
@@ -39,7 +39,9 @@ pub(crate) struct Core<B: Backend> {
     pub manifest: Mutex<ManifestPair<B>>,
     /// The manifest's last durable revision.
     pub revision: Cell<u64>,
-    pub governor: Governor<B>,
+    pub governor: Rc<Governor<B>>,
+    /// What is read from disk for readers lies in these.
+    pub buffers: Arc<BufferPool>,
     pub files: SegmentFiles<B>,
     pub metrics: RefCell<Metrics>,
     /// Rings when maintenance has something to do.

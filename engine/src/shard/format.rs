@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thalweg_io::{AlignedBuf, Backend, Op, Reactor};
 
+use crate::governor::Governor;
 use crate::ids::{FileNumber, GroupNumber, PartitionId, WalSequence};
 use crate::maintain::prepare::make_file;
 use crate::manifest::{Change, Edit, Manifest, ManifestFile};
@@ -25,6 +26,7 @@ pub(crate) async fn format<B: Backend>(reactor: &Reactor<B>, place: &ShardPlace)
         Change::NextPartition(PartitionId(u32::from(place.shard.0))),
         Change::Floor { sequence: WalSequence(1), group: GroupNumber(1) },
     ];
+    let governor = Governor::alone(reactor.clone());
     let mut speed = 0;
     for number in 0..WAL_FILES_FIRST {
         let path = file_path(&place.dir, FileNumber(number));
@@ -33,7 +35,7 @@ pub(crate) async fn format<B: Backend>(reactor: &Reactor<B>, place: &ShardPlace)
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = make_file(reactor, path, file_bytes, true).await?;
+        let file = make_file(&governor, path, file_bytes, true).await?;
         if number == 0 {
             speed = measure_replay(reactor, file, file_bytes).await?;
         }

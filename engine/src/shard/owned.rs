@@ -12,6 +12,7 @@ use thalweg_io::{Backend, Bell, BlockingBackend, DirLock, Nanos, Reactor, UringB
 use crate::append::AppendError;
 use crate::config::Config;
 use crate::engine::make_log;
+use crate::governor::Pace;
 use crate::log::Log;
 use crate::open::{JointsOfShard, OpenError, decide_joints, fixed_config, next_joint, superblock};
 use crate::probe::{CommitChoice, settle};
@@ -104,15 +105,16 @@ impl OwnedShard {
         let chosen = boot::choose(config.threads.backend.into())?;
         let settled = settle(&config, chosen.kind, None);
         let strategy = settled.choice.strategy;
+        let pace = Pace::of_device(boot::device_of(&root).map_err(io)?);
         let mut opened = match chosen.kind {
             BackendKind::Uring => {
                 let mut backend = UringBackend::open(&root, strategy).map_err(io)?;
                 backend.hold(std::os::fd::AsFd::as_fd(&lock)).map_err(io)?;
-                OwnedShard::open_on(backend, config, Some(lock))
+                OwnedShard::start(backend, config, Some(lock), pace)
             }
             BackendKind::Blocking => {
                 let backend = BlockingBackend::open(&root, strategy).map_err(io)?;
-                OwnedShard::open_on(backend, config, Some(lock))
+                OwnedShard::start(backend, config, Some(lock), pace)
             }
         }?;
         settled.store(&root);
@@ -129,8 +131,17 @@ impl OwnedShard {
         config: Config,
         lock: Option<DirLock>,
     ) -> Result<OwnedShard, OpenError> {
+        OwnedShard::start(backend, config, lock, Pace::new())
+    }
+
+    fn start(
+        backend: impl Backend,
+        config: Config,
+        lock: Option<DirLock>,
+        pace: Arc<Pace>,
+    ) -> Result<OwnedShard, OpenError> {
         let reactor = Reactor::new(backend);
-        reactor.block_on(OwnedShard::open_async(&reactor, config, lock))
+        reactor.block_on(OwnedShard::open_async(&reactor, config, lock, pace))
     }
 
     /// Opens a shard inside somebody's executor, whose thread must not block: glommio's.
@@ -141,13 +152,16 @@ impl OwnedShard {
         let root = config.data_dir.clone();
         let lock = DirLock::acquire(&root, Duration::ZERO)?;
         let reactor = Reactor::new(backend);
-        reactor.drive(OwnedShard::open_async(&reactor, config, Some(lock))).await
+        let device = boot::device_of(&root).map_err(|source| OpenError::Io { path: root, source })?;
+        let pace = Pace::of_device(device);
+        reactor.drive(OwnedShard::open_async(&reactor, config, Some(lock), pace)).await
     }
 
     async fn open_async<B: Backend>(
         reactor: &Reactor<B>,
         mut config: Config,
         lock: Option<DirLock>,
+        pace: Arc<Pace>,
     ) -> Result<OwnedShard, OpenError> {
         config.shards = Some(1);
         config.validate()?;
@@ -160,7 +174,7 @@ impl OwnedShard {
         let joints =
             [JointsOfShard { shard: id, found: recovering.joints(), resolved: recovering.joint_resolved() }];
         let cut = decide_joints(&joints).get(&id).copied();
-        let (shard, opened) = finish_open(reactor, recovering, cut, &config).await.map_err(named)?;
+        let (shard, opened) = finish_open(reactor, recovering, cut, pace, &config).await.map_err(named)?;
         let log = make_log(&config, std::slice::from_ref(&opened), next_joint(&joints))?;
         log.turned_here();
         Ok(OwnedShard { shard: Box::new(shard), log, report: opened.report, commit: None, _lock: lock })

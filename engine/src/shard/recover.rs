@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use thalweg_io::{AlignedBuf, BLOCK, Backend, Op, OpenMode, Reactor, Region};
+use thalweg_io::{AlignedBuf, BLOCK, Backend, BufferPool, Op, OpenMode, Reactor, Region};
 
 use crate::config::Config;
-use crate::governor::Governor;
+use crate::governor::{Governor, Pace, Work};
 use crate::ids::{FileNumber, GroupNumber, ShardId};
 use crate::mailbox::Mailbox;
 use crate::manifest::{Loaded, Manifest, ManifestError, ManifestFile, is_full, load};
@@ -31,6 +31,8 @@ use crate::wal::scan::{Scan, scan};
 
 /// Bounds on the files a ring may grow to.
 const WAL_FILES_RANGE: (u64, u64) = (3, 64);
+/// Unused buffers that are kept for the next reads, bytes.
+const BUFFERS_KEPT_BYTES_MAX: usize = 8 << 20;
 /// Most bytes of a dropped tail that are kept aside.
 const QUARANTINE_BYTES_MAX: usize = 1 << 20;
 
@@ -188,6 +190,7 @@ impl<B: Backend> Recovering<B> {
     pub(crate) async fn finish(
         mut self,
         cut: Option<GroupNumber>,
+        pace: Arc<Pace>,
         mailbox: Arc<Mailbox>,
         region: Arc<Region>,
     ) -> Result<(Shard<B>, RecoveryReport), RecoverError> {
@@ -224,7 +227,7 @@ impl<B: Backend> Recovering<B> {
         if fresh && let Some(active) = state.wal.active.take() {
             state.wal.full.push_back(active);
         }
-        let core = self.into_core(state, mailbox, manifest_file);
+        let core = self.into_core(state, pace, mailbox, manifest_file);
         if core.state().wal.active.is_none() {
             start_file(&core).await?;
         }
@@ -327,13 +330,14 @@ impl<B: Backend> Recovering<B> {
     /// Spare files that somebody cut short get their zeros back.
     async fn fill_spares(&self, state: &State) -> io::Result<()> {
         let file_bytes = state.wal.file_bytes;
+        let governor = Governor::alone(self.reactor.clone());
         for spare in &state.wal.spares {
             let Some(found) = self.scan.files.iter().find(|found| found.number == spare.number) else {
                 continue;
             };
             if found.len != file_bytes {
                 let from = found.len.min(file_bytes) / BLOCK as u64 * BLOCK as u64;
-                crate::maintain::prepare::zero_fill(&self.reactor, None, spare.id, from, file_bytes).await?;
+                crate::maintain::prepare::zero_fill(&governor, spare.id, from, file_bytes).await?;
                 self.reactor.run(Op::Truncate { file: spare.id, len: file_bytes }).await?;
                 self.reactor.run(Op::Sync { file: spare.id }).await?;
             }
@@ -341,13 +345,21 @@ impl<B: Backend> Recovering<B> {
         Ok(())
     }
 
-    fn into_core(self, state: State, mailbox: Arc<Mailbox>, file: ManifestFile<B>) -> Rc<Core<B>> {
+    fn into_core(
+        self,
+        state: State,
+        pace: Arc<Pace>,
+        mailbox: Arc<Mailbox>,
+        mut file: ManifestFile<B>,
+    ) -> Rc<Core<B>> {
         let Recovering { place, reactor, config, loaded, .. } = self;
         let target_bytes =
             u128::from(place.superblock.replay_speed) * u128::from(config.wal.recovery_target_ms) / 1000;
         let files = (target_bytes / u128::from(place.superblock.wal_file_bytes)) as u64;
         let (least, most) = WAL_FILES_RANGE;
-        let governor = Governor::new(reactor.clone(), config.segment.background_bytes_per_s);
+        let rate_max = config.segment.background_bytes_per_s;
+        let governor = Rc::new(Governor::new(reactor.clone(), pace, rate_max));
+        file.govern(governor.clone());
         let files_max = config.read.open_files_max as usize;
         let revision = loaded.manifest.revision;
         Rc::new(Core {
@@ -359,6 +371,7 @@ impl<B: Backend> Recovering<B> {
             state: state.into(),
             manifest: async_lock::Mutex::new(ManifestPair { manifest: loaded.manifest, file }),
             governor,
+            buffers: BufferPool::new(BUFFERS_KEPT_BYTES_MAX),
             files: SegmentFiles::new(reactor.clone(), files_max),
             metrics: Metrics::default().into(),
             maintain: event_listener::Event::new(),
@@ -393,7 +406,7 @@ async fn read_footers<B: Backend>(
     place: &ShardPlace,
     manifest: &Manifest,
 ) -> Result<Vec<(FileNumber, Vec<crate::segment::Run>)>, RecoverError> {
-    let governor = Governor::new(reactor.clone(), u64::MAX);
+    let governor = Governor::alone(reactor.clone());
     let mut footers = Vec::with_capacity(manifest.segments.len());
     for meta in manifest.segments.values() {
         let path = file_path(&place.dir, meta.file);
@@ -409,7 +422,7 @@ async fn read_footers<B: Backend>(
                     "is not the segment that the manifest names",
                 ));
             }
-            SegmentReader::new(reactor, &governor, file, len).footer(&trailer).await
+            SegmentReader::new(&governor, Work::Upkeep, file, len).footer(&trailer).await
         };
         let footer = read.await;
         reactor

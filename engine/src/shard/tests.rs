@@ -57,7 +57,7 @@ fn cut_and_go_on(disk: &SimDisk, more: u64) -> Vec<u64> {
     let recovering = reactor.block_on(Recovering::read(&reactor, place, config.clone())).unwrap();
     let first_groups = recovering.first_groups();
     let cut = GroupNumber(first_groups[1].0 - 3);
-    let opening = finish_open(&reactor, recovering, Some(cut), &config);
+    let opening = finish_open(&reactor, recovering, Some(cut), crate::governor::Pace::new(), &config);
     let (mut shard, opened) = reactor.block_on(opening).unwrap();
     drop(reactor);
     let log = crate::engine::make_log(&config, std::slice::from_ref(&opened), 1).unwrap();

@@ -7,6 +7,7 @@ use thalweg_io::boot::BackendKind;
 use thalweg_io::{Backend, BlockingBackend, CommitStrategy, DirLock, Reactor, Region, UringBackend, pin};
 
 use crate::config::Config;
+use crate::governor::Pace;
 use crate::ids::{GroupNumber, PartitionId, ShardId};
 use crate::mailbox::Mailbox;
 use crate::open::JointsOfShard;
@@ -39,6 +40,7 @@ pub(crate) struct ThreadStart {
     pub strategy: CommitStrategy,
     pub lock: Arc<DirLock>,
     pub core: Option<usize>,
+    pub pace: Arc<Pace>,
     pub channels: Channels,
 }
 
@@ -97,7 +99,7 @@ fn run_on<B: Backend>(backend: B, start: ThreadStart) {
         return;
     }
     let Ok(cut) = start.channels.decide.recv() else { return };
-    let opened = finish(&reactor, recovering, cut, &start.config);
+    let opened = finish(&reactor, recovering, cut, start.pace, &start.config);
     drop(reactor);
     match opened {
         Ok((shard, opened)) => {
@@ -113,9 +115,10 @@ fn finish<B: Backend>(
     reactor: &Reactor<B>,
     recovering: Recovering<B>,
     cut: Option<GroupNumber>,
+    pace: Arc<Pace>,
     config: &Config,
 ) -> Result<(Shard<B>, Opened), RecoverError> {
-    reactor.block_on(finish_open(reactor, recovering, cut, config))
+    reactor.block_on(finish_open(reactor, recovering, cut, pace, config))
 }
 
 /// Makes the tail cache and the mailbox, and opens the shard on them.
@@ -123,6 +126,7 @@ pub(crate) async fn finish_open<B: Backend>(
     reactor: &Reactor<B>,
     recovering: Recovering<B>,
     cut: Option<GroupNumber>,
+    pace: Arc<Pace>,
     config: &Config,
 ) -> Result<(Shard<B>, Opened), RecoverError> {
     let chunk_bytes = config.chunk_bytes();
@@ -134,7 +138,7 @@ pub(crate) async fn finish_open<B: Backend>(
     let shard = recovering.shard();
     let mailbox =
         Arc::new(Mailbox::new(shard, limits.queue_requests_max, limits.queue_bytes_max, reactor.wake()));
-    let (shard, report) = recovering.finish(cut, mailbox.clone(), region).await?;
+    let (shard, report) = recovering.finish(cut, pace, mailbox.clone(), region).await?;
     let partitions = {
         let state = shard.core.state();
         state.partitions.iter().map(|(id, partition)| (partition.name.clone(), id)).collect()

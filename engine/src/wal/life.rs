@@ -10,9 +10,7 @@ use crate::segment::{TRAILER_BYTES, Trailer};
 use crate::shard::core::file_number;
 use crate::wal::file_header::FileHeader;
 use crate::wal::group::GroupHeader;
-
-/// Bytes read at a time: nothing else uses the disk yet.
-const READ_BYTES: usize = 1 << 20;
+use crate::wal::sweep::{FileBytes, Piece, Sweep};
 
 /// Which WAL to read.
 #[derive(Clone, Copy, Debug)]
@@ -108,25 +106,20 @@ pub(super) async fn read_life<B: Backend>(
     }
     // No header of a life that counts. If groups of one are there all the same, it got lost: the
     // groups behind the first were written when it was durable.
-    let mut at = BLOCK as u64;
     let mut flaw = None;
-    while at < len {
-        let want = (READ_BYTES as u64).min(len - at) as usize / BLOCK * BLOCK;
-        if want == 0 {
-            break;
-        }
-        let (buf, read) = reactor.read(id, at, AlignedBuf::zeroed(want)).await;
+    let mut sweep = Sweep::new(reactor, id, BLOCK as u64, len);
+    while let Some(Piece { at, buf, read }) = sweep.next().await {
         let read = read.unwrap_or_else(|error| {
             flaw.get_or_insert_with(|| format!("byte {at}: {error}"));
             0
         });
-        let read = read.min(want);
         for (index, block) in buf[..read].chunks_exact(BLOCK).enumerate() {
             if let Some(header) = headless(block, at + (index * BLOCK) as u64, identity) {
+                sweep.stop().await;
                 return (Life::Headless(header), None);
             }
         }
-        at += want as u64;
+        sweep.give_back(buf).await;
     }
     (Life::Spare, flaw)
 }
@@ -175,26 +168,5 @@ pub(crate) async fn read_file<B: Backend>(
     id: FileId,
     len: u64,
 ) -> (Vec<u8>, Option<(u64, io::Error)>) {
-    let len = len as usize / BLOCK * BLOCK;
-    let mut bytes = vec![0; len];
-    let mut unreadable = None;
-    let mut at = 0;
-    let mut size = READ_BYTES;
-    while at < len {
-        let want = size.min(len - at);
-        let (buf, read) = reactor.read(id, at as u64, AlignedBuf::zeroed(want)).await;
-        match read {
-            Ok(read) => {
-                bytes[at..at + read.min(want)].copy_from_slice(&buf[..read.min(want)]);
-                at += want;
-            }
-            // Find the blocks that can't be read, so that the rest still counts.
-            Err(_) if want > BLOCK => size = BLOCK,
-            Err(error) => {
-                unreadable.get_or_insert((at as u64, error));
-                at += want;
-            }
-        }
-    }
-    (bytes, unreadable)
+    FileBytes::new(reactor, id, len).into_all().await
 }

@@ -8,3 +8,4 @@ pub mod group;
 pub mod life;
 pub mod ring;
 pub mod scan;
+mod sweep;

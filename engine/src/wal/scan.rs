@@ -14,7 +14,8 @@ use crate::wal::control::Control;
 use crate::wal::decide::{Proof, Tail, TailState};
 use crate::wal::file_header::FileHeader;
 use crate::wal::group::{GroupHeader, check_batches};
-use crate::wal::life::{FoundFile, Life, WalIdentity, read_file, read_footer_position, read_life};
+use crate::wal::life::{FoundFile, Life, WalIdentity, read_footer_position, read_life};
+use crate::wal::sweep::FileBytes;
 
 /// A whole group.
 #[derive(Clone, Debug)]
@@ -191,11 +192,23 @@ impl Walk<'_> {
         limit: Option<GroupNumber>,
     ) {
         let len = file.len.min(self.identity.file_bytes);
-        let (bytes, unreadable) = read_file(reactor, file.id, len).await;
+        let mut bytes = FileBytes::new(reactor, file.id, len);
         self.bytes += bytes.len() as u64;
+        self.groups_of(index, file, header, limit, &mut bytes).await;
+        bytes.stop().await;
+    }
+
+    async fn groups_of<B: Backend>(
+        &mut self,
+        index: usize,
+        file: &FoundFile,
+        header: &FileHeader,
+        limit: Option<GroupNumber>,
+        bytes: &mut FileBytes<B>,
+    ) {
         let mut at = BLOCK;
         if self.missing.is_some() {
-            return self.look_for_proofs(file, header, &bytes, at);
+            return self.look_for_proofs(file, header, bytes, at).await;
         }
         if limit.is_some_and(|limit| self.expected >= limit) {
             return; // a later life took this file's place
@@ -203,17 +216,19 @@ impl Walk<'_> {
         if header.first_group != self.expected {
             let why = format!("the file starts with group {}", header.first_group);
             self.missing = Some((file.number, at as u64, TailState::Broken(why)));
-            return self.look_for_proofs(file, header, &bytes, at);
+            return self.look_for_proofs(file, header, bytes, at).await;
         }
         if let Life::Headless(_) = file.life {
             // A header that is lost with its groups there: whether they count is for the proofs.
             let why = "the file's header is damaged".to_owned();
             self.missing = Some((file.number, 0, TailState::Broken(why)));
-            return self.look_for_proofs(file, header, &bytes, at);
+            return self.look_for_proofs(file, header, bytes, at).await;
         }
         let mut previous = self.previous.unwrap_or(header.previous);
         while limit.is_none_or(|limit| self.expected < limit) {
-            match self.group(index, header, previous, &bytes, at) {
+            let claimed = GroupHeader::read(bytes.from(at, BLOCK).await).map_or(0, |group| group.len);
+            let rest = bytes.from(at, claimed as usize).await;
+            match self.group(index, header, previous, rest, at) {
                 Ok(group) => {
                     at = group.end as usize;
                     previous = group.header.crc;
@@ -222,7 +237,9 @@ impl Walk<'_> {
                     self.groups.push(group);
                 }
                 Err(why) => {
-                    let state = match &unreadable {
+                    self.missing = Some((file.number, at as u64, why.clone()));
+                    self.look_for_proofs(file, header, bytes, at).await;
+                    let state = match &bytes.unreadable {
                         Some((from, error)) => TailState::Unreadable(format!("byte {from}: {error}")),
                         None if file.flaw.is_some() => {
                             TailState::Unreadable(file.flaw.clone().unwrap_or_default())
@@ -232,7 +249,6 @@ impl Walk<'_> {
                         None => why,
                     };
                     self.missing = Some((file.number, at as u64, state));
-                    self.look_for_proofs(file, header, &bytes, at);
                     break;
                 }
             }
@@ -240,18 +256,18 @@ impl Walk<'_> {
         self.previous = Some(previous);
     }
 
-    /// The group at `at`, if it is whole and the one that belongs there.
+    /// The group at `at`, whose file goes on with `rest`, if it is whole and the one that belongs there.
     fn group(
         &self,
         index: usize,
         file: &FileHeader,
         previous: u32,
-        bytes: &[u8],
+        rest: &[u8],
         at: usize,
     ) -> Result<FoundGroup, TailState> {
-        let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= BLOCK) else {
+        if rest.len() < BLOCK {
             return Err(TailState::Untouched); // the file is full
-        };
+        }
         if rest[..BLOCK].iter().all(|byte| *byte == 0) {
             return Err(TailState::Untouched);
         }
@@ -300,7 +316,13 @@ impl Walk<'_> {
 
     /// Looks at every block behind a missing group for headers of this life: each says how far the
     /// log was durable when it was written.
-    fn look_for_proofs(&mut self, file: &FoundFile, header: &FileHeader, bytes: &[u8], from: usize) {
+    async fn look_for_proofs<B: Backend>(
+        &mut self,
+        file: &FoundFile,
+        header: &FileHeader,
+        bytes: &mut FileBytes<B>,
+        from: usize,
+    ) {
         if header.first_group > self.expected {
             // A file is begun when every group before its first is durable.
             let durable = GroupNumber(header.first_group.0 - 1);
@@ -308,7 +330,8 @@ impl Walk<'_> {
         }
         let from = from.next_multiple_of(BLOCK);
         for at in (from..bytes.len().saturating_sub(BLOCK - 1)).step_by(BLOCK) {
-            let Ok(group) = GroupHeader::read(&bytes[at..at + BLOCK]) else { continue };
+            let block = bytes.from(at, BLOCK).await;
+            let Ok(group) = GroupHeader::read(&block[..BLOCK.min(block.len())]) else { continue };
             let ours = group.sequence == header.sequence
                 && self.salts.get(&group.sequence) == Some(&group.salt)
                 && group.shard == self.identity.shard

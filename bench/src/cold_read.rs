@@ -1,0 +1,200 @@
+//! Reading one big partition from its start, far out of the tail cache, against the device's own
+//! sequential read of the same files, alternating in one run.
+//!
+//! The device is read with direct I/O through our own ring, in requests of 1 MiB, one and four in
+//! flight; the better of the two is what the log is compared with.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use thalweg::{Batch, Config, Engine, PartitionConfig, ReadFrom, Record};
+use thalweg_io::{AlignedBuf, BLOCK, CommitStrategy, FileId, OpenMode, Reactor, UringBackend};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Bytes of one request to the device.
+const REQUEST_BYTES: usize = 1 << 20;
+/// Appends in flight while the partition is filled.
+const FILL_IN_FLIGHT: usize = 64;
+/// Tail cache while reading, bytes: nothing that is read is in it.
+const CACHE_BYTES: u64 = 8 << 20;
+const NAME: &str = "cold";
+
+/// What is read, and how often.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Rounds; at least 1.
+    pub rounds: usize,
+    /// Bytes of records in the partition.
+    pub bytes: u64,
+    /// Bytes of a record's value.
+    pub record_bytes: usize,
+    /// Records an append carries.
+    pub batch_records: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { rounds: 5, bytes: 1 << 30, record_bytes: 1024, batch_records: 64 }
+    }
+}
+
+/// Speeds of one round, bytes of files per second.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    /// The device with one request in flight.
+    pub device_one: f64,
+    /// The device with four.
+    pub device_four: f64,
+    /// One reader of the log, every batch checked.
+    pub log: f64,
+}
+
+impl Round {
+    /// The log against the better of the two device speeds.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        self.log / self.device_one.max(self.device_four)
+    }
+}
+
+/// What was measured.
+#[derive(Clone, Debug)]
+pub struct ColdRead {
+    /// Bytes of batches read by the log in one round.
+    pub batch_bytes: u64,
+    /// Bytes of the files they lie in.
+    pub file_bytes: u64,
+    /// Every round.
+    pub rounds: Vec<Round>,
+}
+
+impl ColdRead {
+    /// Median over the rounds of the log's speed by the device's.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        let mut ratios: Vec<f64> = self.rounds.iter().map(Round::ratio).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    }
+}
+
+/// Fills a log in `dir`, which should be empty, and measures.
+///
+/// # Errors
+/// The engine's and the host's.
+pub fn measure(dir: &Path, options: &Options) -> Result<ColdRead> {
+    fill(dir, options)?;
+    let mut rounds = Vec::new();
+    let (mut batch_bytes, mut file_bytes) = (0, 0);
+    for _ in 0..options.rounds.max(1) {
+        let (one, bytes) = read_device(dir, 1)?;
+        let (four, _) = read_device(dir, 4)?;
+        let (log, batches) = read_log(dir, options)?;
+        (batch_bytes, file_bytes) = (batches, bytes);
+        let speed = |bytes: u64, took: Duration| bytes as f64 / took.as_secs_f64();
+        rounds.push(Round {
+            device_one: speed(bytes, one),
+            device_four: speed(bytes, four),
+            log: speed(batches, log),
+        });
+    }
+    Ok(ColdRead { batch_bytes, file_bytes, rounds })
+}
+
+fn fill(dir: &Path, options: &Options) -> Result<()> {
+    let engine = Engine::open(Config::new(dir))?;
+    let partition = engine.create(NAME, PartitionConfig::default())?;
+    let value = vec![b'x'; options.record_bytes];
+    let mut flying: VecDeque<thalweg::Ticket<thalweg::AppendResult>> = VecDeque::new();
+    let mut bytes = 0u64;
+    while bytes < options.bytes {
+        if flying.len() == FILL_IN_FLIGHT
+            && let Some(ticket) = flying.pop_front()
+        {
+            ticket.wait()?;
+        }
+        let records: Vec<Record> = (0..options.batch_records).map(|_| Record::new(value.clone())).collect();
+        bytes += (options.record_bytes * options.batch_records) as u64;
+        flying.push_back(partition.append(Batch::from(records)));
+    }
+    for ticket in flying {
+        ticket.wait()?;
+    }
+    engine.close()?;
+    Ok(())
+}
+
+/// Reads the whole partition. Returns the time it took and the bytes of its batches.
+fn read_log(dir: &Path, options: &Options) -> Result<(Duration, u64)> {
+    let mut config = Config::new(dir);
+    config.cache.bytes = CACHE_BYTES;
+    let engine = Engine::open(config)?;
+    let partition = engine.partition(NAME)?;
+    let start = Instant::now();
+    let (mut bytes, mut end) = (0, 0);
+    for batch in partition.read(ReadFrom::Earliest).to_end() {
+        let batch = batch?;
+        bytes += batch.bytes().len() as u64;
+        end = batch.end_offset().0;
+    }
+    let took = start.elapsed();
+    engine.close()?;
+    let wanted = options.bytes / options.record_bytes as u64;
+    if end < wanted {
+        return Err(format!("only {end} of {wanted} records were read").into());
+    }
+    Ok((took, bytes))
+}
+
+/// Reads every file of the first shard, in order of their names, with `depth` requests in flight.
+/// Returns the time it took and the bytes read.
+///
+/// # Errors
+/// The host's.
+pub fn read_device(dir: &Path, depth: usize) -> Result<(Duration, u64)> {
+    let reactor = Reactor::new(UringBackend::open(dir, CommitStrategy::Dsync)?);
+    let mut pieces = VecDeque::new();
+    let shard = PathBuf::from("shard-0");
+    for entry in reactor.block_on(reactor.list(&shard))? {
+        if !entry.name.ends_with(".log") {
+            continue;
+        }
+        let opened = reactor.block_on(reactor.open(shard.join(&entry.name), OpenMode::Read))?;
+        let (file, len): (FileId, u64) = opened;
+        pieces.extend((0..len).step_by(REQUEST_BYTES).map(|at| (file, at, len - at)));
+    }
+    let mut buffers: Vec<_> = (0..depth).map(|_| touched()).collect();
+    let mut flying = VecDeque::new();
+    let mut bytes = 0;
+    let start = Instant::now();
+    loop {
+        while let Some(buf) = buffers.pop() {
+            let Some((file, at, left)) = pieces.pop_front() else { break };
+            // The last piece of a file is read with a smaller buffer.
+            let buf =
+                if left < buf.len() as u64 { AlignedBuf::zeroed(left as usize / BLOCK * BLOCK) } else { buf };
+            let mut read = Box::pin(reactor.read(file, at, buf));
+            // Sent now, asked for later.
+            reactor.block_on(std::future::poll_fn(|context| {
+                let _ = read.as_mut().poll(context);
+                std::task::Poll::Ready(())
+            }));
+            flying.push_back(read);
+        }
+        let Some(first) = flying.pop_front() else { break };
+        let (buf, read) = reactor.block_on(first);
+        bytes += read? as u64;
+        buffers.push(if buf.len() == REQUEST_BYTES { buf } else { touched() });
+    }
+    Ok((start.elapsed(), bytes))
+}
+
+/// A buffer whose pages are there.
+fn touched() -> AlignedBuf {
+    let mut buf = AlignedBuf::zeroed(REQUEST_BYTES);
+    buf.fill(1);
+    buf
+}

@@ -1,0 +1,154 @@
+//! Opening after a crash with a long WAL, against the device's sequential read of the same files, and
+//! opening a log whose records are in segments.
+//!
+//! The crash is real: a child process appends, [`load`] in it, and is killed. Its WAL file is so long
+//! that nothing of it is sealed. Opening changes nothing about that, so every round reads the same.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use thalweg::{AppendResult, Batch, Config, Engine, PartitionConfig, Record, Ticket};
+
+use crate::cold_read::read_device;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Tail cache, bytes: opening does not depend on it.
+const CACHE_BYTES: u64 = 8 << 20;
+/// Appends in flight in the child.
+const IN_FLIGHT: usize = 64;
+/// What the child says when the WAL is as full as it shall be.
+const FULL: &str = "full";
+
+/// What is recovered, and how often.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Rounds; at least 1.
+    pub rounds: usize,
+    /// Length of a WAL file, of which nine tenths are filled.
+    pub wal_bytes: u64,
+    /// Bytes of a record's value.
+    pub record_bytes: usize,
+    /// Records an append carries.
+    pub batch_records: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { rounds: 5, wal_bytes: 1 << 30, record_bytes: 1024, batch_records: 16 }
+    }
+}
+
+/// One opening.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    /// Time that [`Engine::open`] took.
+    pub open: Duration,
+    /// Bytes it read from the WAL, the spare file not counted.
+    pub wal_bytes: u64,
+    /// Bytes of all files, which opening looks through.
+    pub file_bytes: u64,
+    /// The device with one request of 1 MiB in flight, bytes/s.
+    pub device_one: f64,
+    /// The device with four, bytes/s.
+    pub device_four: f64,
+}
+
+impl Round {
+    /// Bytes of all files by the time of opening, against the better speed of the device.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        self.file_bytes as f64 / self.open.as_secs_f64() / self.device_one.max(self.device_four)
+    }
+}
+
+fn config(dir: &Path, wal_bytes: u64) -> Config {
+    let mut config = Config::new(dir);
+    config.cache.bytes = CACHE_BYTES;
+    config.wal.file_bytes = wal_bytes;
+    config
+}
+
+/// Fills the WAL in `dir` until it is told by being killed: the child's part.
+///
+/// # Errors
+/// The engine's.
+pub fn load(dir: &Path, options: &Options) -> Result<()> {
+    let engine = Engine::open(config(dir, options.wal_bytes))?;
+    append(&engine, options.wal_bytes / 10 * 9, options)?;
+    println!("{FULL}");
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn append(engine: &Engine, bytes_max: u64, options: &Options) -> Result<()> {
+    let partition = engine.create("filled", PartitionConfig::default())?;
+    let value = vec![b'x'; options.record_bytes];
+    let mut flying: VecDeque<Ticket<AppendResult>> = VecDeque::new();
+    let mut bytes = 0;
+    while bytes < bytes_max {
+        if flying.len() == IN_FLIGHT
+            && let Some(ticket) = flying.pop_front()
+        {
+            ticket.wait()?;
+        }
+        let records: Vec<_> = (0..options.batch_records).map(|_| Record::new(value.clone())).collect();
+        bytes += (options.batch_records * options.record_bytes) as u64;
+        flying.push_back(partition.append(Batch::from(records)));
+    }
+    flying.into_iter().try_for_each(|ticket| ticket.wait().map(drop))?;
+    Ok(())
+}
+
+/// Measures in `dir`, which should be empty. `child` runs [`load`] there with the same options and its
+/// output piped; it is killed when the WAL is full.
+///
+/// # Errors
+/// The engine's and the host's.
+pub fn measure(dir: &Path, mut child: Command, options: &Options) -> Result<Vec<Round>> {
+    let mut child = child.stdout(Stdio::piped()).spawn()?;
+    let said = child.stdout.take().map(|out| BufReader::new(out).lines().next());
+    child.kill()?;
+    child.wait()?;
+    if !matches!(said.flatten(), Some(Ok(line)) if line == FULL) {
+        return Err("the child ended before the WAL was full".into());
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..options.rounds.max(1) {
+        let (one, file_bytes) = read_device(dir, 1)?;
+        let (four, _) = read_device(dir, 4)?;
+        let start = Instant::now();
+        let engine = Engine::open(config(dir, options.wal_bytes))?;
+        let open = start.elapsed();
+        let wal_bytes = engine.recovery().iter().map(|report| report.wal_bytes).sum();
+        engine.close()?;
+        let speed = |took: Duration| file_bytes as f64 / took.as_secs_f64();
+        rounds.push(Round { open, wal_bytes, file_bytes, device_one: speed(one), device_four: speed(four) });
+    }
+    Ok(rounds)
+}
+
+/// Fills `dir`, which should be empty, with `bytes` of records at default settings, closes it, and
+/// says how long it takes to open, `rounds` times.
+///
+/// # Errors
+/// The engine's.
+pub fn measure_clean(dir: &Path, bytes: u64, rounds: usize) -> Result<Vec<Duration>> {
+    let options = Options { batch_records: 64, ..Options::default() };
+    let engine = Engine::open(Config::new(dir))?;
+    append(&engine, bytes, &options)?;
+    engine.close()?;
+    let mut took = Vec::new();
+    for _ in 0..rounds.max(1) {
+        let start = Instant::now();
+        let engine = Engine::open(Config::new(dir))?;
+        took.push(start.elapsed());
+        engine.close()?;
+    }
+    Ok(took)
+}
