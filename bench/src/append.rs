@@ -31,7 +31,8 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
     one_in_flight(bench)?;
     many_in_flight(bench)?;
     open_loop(bench)?;
-    costs(bench)
+    costs(bench)?;
+    idle(bench)
 }
 
 /// The three ways to embed the log, and the two floors.
@@ -77,7 +78,7 @@ impl Styles {
 }
 
 /// A partition that keeps little, so that the device's blocks are used again.
-fn kept() -> PartitionConfig {
+pub(crate) fn kept() -> PartitionConfig {
     let retention = Retention { bytes_max: Some(KEPT_BYTES), ..Retention::default() };
     PartitionConfig { retention, ..PartitionConfig::default() }
 }
@@ -339,6 +340,25 @@ fn costs(bench: &Bench<'_>) -> Result<()> {
     report.row("append.64.device", what, Unit::Ratio, Target::AtMost(1.2), &device);
     let what = "system calls per record of caller and shard, both sleeping, 64 in flight";
     report.figure("append.64.syscalls", what, Unit::Count, &calls);
+    Ok(())
+}
+
+/// What an engine that nobody asks anything uses of a core, percent.
+fn idle(bench: &Bench<'_>) -> Result<()> {
+    let engine = bench.engine("idle", |_| {})?;
+    let partition = engine.create("log", kept())?;
+    partition.append(load::record()).wait()?;
+    settle(&engine)?;
+    let mut parts = Vec::new();
+    for _ in bench.rounds("an idle engine") {
+        let (used, time) = (shard_cpu_ns(), bench.time().max(Duration::from_millis(500)));
+        thread::sleep(time);
+        parts.push(shard_cpu_ns().saturating_sub(used) as f64 / time.as_nanos() as f64 * 100.0);
+    }
+    engine.close()?;
+    bench.clear("idle")?;
+    let what = "an idle engine's part of a core";
+    bench.report.borrow_mut().row("idle", what, Unit::CorePercent, Target::AtMost(0.5), &parts);
     Ok(())
 }
 

@@ -13,10 +13,14 @@ pub mod floor;
 pub mod load;
 pub mod machine;
 pub mod meter;
+pub mod mixed;
 pub mod partitions;
+pub mod read;
+pub mod recover;
 pub mod report;
 pub mod result;
 pub mod suite;
+pub mod tail;
 
 /// Why a benchmark ended early.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

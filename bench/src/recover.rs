@@ -5,7 +5,6 @@
 //! that nothing of it is sealed. Opening changes nothing about that, so every round reads the same.
 
 use std::collections::VecDeque;
-use std::error::Error;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use thalweg::{AppendResult, Batch, Config, Engine, PartitionConfig, Record, Ticket};
 
-use crate::cold_read::read_device;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use crate::Result;
+use crate::bench::Bench;
+use crate::read::read_device;
+use crate::result::{Target, Unit};
 
 /// Tail cache, bytes: opening does not depend on it.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -23,6 +23,44 @@ const CACHE_BYTES: u64 = 8 << 20;
 const IN_FLIGHT: usize = 64;
 /// What the child says when the WAL is as full as it shall be.
 const FULL: &str = "full";
+
+/// Bytes in segments that a clean reopening finds; a quick run has fewer.
+const CLEAN_BYTES: u64 = 10 << 30;
+const CLEAN_BYTES_QUICK: u64 = 1 << 30;
+/// Length of the WAL that is read back, and of a quick run's.
+const WAL_BYTES: u64 = 1 << 30;
+const WAL_BYTES_QUICK: u64 = 256 << 20;
+/// Runs it all. The program itself is run again as `bench fill-wal DIR BYTES`, which calls [`load`].
+///
+/// # Errors
+/// The engine's and the host's.
+pub fn run(bench: &Bench<'_>) -> Result<()> {
+    (bench.progress)("opening after a crash");
+    let quick = bench.effort.quick;
+    let wal_bytes = if quick { WAL_BYTES_QUICK } else { WAL_BYTES };
+    let options = Options { rounds: bench.effort.rounds, wal_bytes, ..Options::default() };
+    let dir = bench.dir.join("crashed");
+    let mut child = Command::new(std::env::current_exe()?);
+    child.args(["bench", "fill-wal"]).arg(&dir).arg(wal_bytes.to_string());
+    let rounds = measure(&dir, child, &options)?;
+    bench.clear("crashed")?;
+    (bench.progress)("opening after a clean end");
+    let bytes = if quick { CLEAN_BYTES_QUICK } else { CLEAN_BYTES };
+    let clean: Vec<f64> = measure_clean(&bench.dir.join("clean"), bytes, bench.effort.rounds)?
+        .iter()
+        .map(Duration::as_secs_f64)
+        .collect();
+    bench.clear("clean")?;
+    let mut report = bench.report.borrow_mut();
+    let what = format!("reopen after a crash, {} MiB of WAL / device's sequential read", wal_bytes >> 20);
+    let ratios: Vec<f64> = rounds.iter().map(Round::ratio).collect();
+    report.row("recover.crash", &what, Unit::Ratio, Target::AtLeast(0.7), &ratios);
+    let what = format!("reopen after a clean end, {} GiB in segments", bytes >> 30);
+    report.row("recover.clean", &what, Unit::S, Target::AtMost(1.0), &clean);
+    let took: Vec<f64> = rounds.iter().map(|round| round.open.as_secs_f64()).collect();
+    report.figure("recover.crash.time", "reopen after a crash", Unit::S, &took);
+    Ok(())
+}
 
 /// What is recovered, and how often.
 #[derive(Clone, Debug)]

@@ -9,25 +9,44 @@ use crate::bench::Bench;
 use crate::machine::Machine;
 use crate::report::Recorded;
 use crate::result::{Effort, Report};
-use crate::{Result, append, partitions};
+use crate::{Result, append, mixed, partitions, read, recover, tail};
 
 /// A benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Benchmark {
     /// The durable append, one at a time and many in flight.
     Append,
+    /// Reading one big partition from its start.
+    Read,
+    /// Reading at the end.
+    Tail,
+    /// Opening, after a crash and after a clean end.
+    Recover,
     /// One partition and 100,000.
     Partitions,
+    /// Appends beside a cold scan.
+    Mixed,
 }
 
 impl Benchmark {
     /// All of them, in the order in which they run.
-    pub const ALL: [Benchmark; 2] = [Benchmark::Append, Benchmark::Partitions];
+    pub const ALL: [Benchmark; 6] = [
+        Benchmark::Append,
+        Benchmark::Read,
+        Benchmark::Tail,
+        Benchmark::Recover,
+        Benchmark::Partitions,
+        Benchmark::Mixed,
+    ];
 
     fn run(self, bench: &Bench<'_>) -> Result<()> {
         match self {
             Benchmark::Append => append::run(bench),
+            Benchmark::Read => read::run(bench),
+            Benchmark::Tail => tail::run(bench),
+            Benchmark::Recover => recover::run(bench),
             Benchmark::Partitions => partitions::run(bench),
+            Benchmark::Mixed => mixed::run(bench),
         }
     }
 }

@@ -5,7 +5,6 @@
 //! has the batch; a reader may well have it first. A wake-up of a parked thread by this one is measured
 //! in the same rounds: that is what a parked reader can't be without.
 
-use std::error::Error;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread;
@@ -14,10 +13,35 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use thalweg::{Config, OwnedShard, Partition, PartitionConfig, ReadFrom, Record};
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use crate::Result;
+use crate::bench::Bench;
+use crate::result::{Target, Unit};
 
 /// Pause between two appends: the reader is back at the end, and asleep if it sleeps.
 const PAUSE: Duration = Duration::from_micros(300);
+
+/// Runs it all.
+///
+/// # Errors
+/// The engine's and the host's.
+pub fn run(bench: &Bench<'_>) -> Result<()> {
+    (bench.progress)("reading at the end");
+    let appends = if bench.effort.quick { 500 } else { 2000 };
+    let options = Options { rounds: bench.effort.rounds, appends, ..Options::default() };
+    let rounds = measure(&bench.dir.join("tail"), &options)?;
+    bench.clear("tail")?;
+    let us = |ns: u64| ns as f64 / 1000.0;
+    let of = |value: &dyn Fn(&Round) -> f64| rounds.iter().map(value).collect::<Vec<f64>>();
+    let mut report = bench.report.borrow_mut();
+    let what = "from ack to a spinning reader with the record, p50";
+    report.row("tail.spin", what, Unit::Us, Target::AtMost(1.0), &of(&|round| us(round.spinning_ns)));
+    let what = "from ack to a parked reader with the record, p50 - 1 wake-up";
+    let over = |round: &Round| us(round.parked_ns) - us(round.wake_up_ns);
+    report.row("tail.park.over", what, Unit::Us, Target::AtMost(3.0), &of(&over));
+    let what = "from ack to a parked reader with the record, p50";
+    report.figure("tail.park", what, Unit::Us, &of(&|round| us(round.parked_ns)));
+    Ok(())
+}
 
 /// What is measured, and how often.
 #[derive(Clone, Debug)]

@@ -7,9 +7,9 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use thalweg::Config;
-use thalweg_bench::report;
 use thalweg_bench::result::Effort;
 use thalweg_bench::suite::{self, Benchmark};
+use thalweg_bench::{recover, report};
 
 use crate::Global;
 use crate::open::read_config;
@@ -20,15 +20,27 @@ use crate::output::Out;
 enum What {
     /// The durable append: one at a time in each style of embedding, many in flight, by the clock
     Append,
+    /// Reading one big partition from its start
+    Read,
+    /// Reading at the end of a partition
+    Tail,
+    /// Opening, after a crash and after a clean end
+    Recover,
     /// The same load on 1, 10,000 and 100,000 partitions
     Partitions,
+    /// Appends beside a cold scan
+    Mixed,
 }
 
 impl From<What> for Benchmark {
     fn from(what: What) -> Benchmark {
         match what {
             What::Append => Benchmark::Append,
+            What::Read => Benchmark::Read,
+            What::Tail => Benchmark::Tail,
+            What::Recover => Benchmark::Recover,
             What::Partitions => Benchmark::Partitions,
+            What::Mixed => Benchmark::Mixed,
         }
     }
 }
@@ -70,11 +82,20 @@ enum BenchCommand {
         /// The later one
         after: PathBuf,
     },
+    /// Fill a WAL and wait to be killed: what `recover` opens
+    #[command(hide = true)]
+    FillWal { dir: PathBuf, wal_bytes: u64 },
 }
 
 pub(crate) fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<ExitCode> {
-    if let Some(BenchCommand::Compare { before, after }) = &args.command {
-        return compare(global, before, after);
+    match &args.command {
+        Some(BenchCommand::Compare { before, after }) => return compare(global, before, after),
+        Some(BenchCommand::FillWal { dir, wal_bytes }) => {
+            let options = recover::Options { wal_bytes: *wal_bytes, ..recover::Options::default() };
+            recover::load(dir, &options).map_err(|error| anyhow!(error))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        None => {}
     }
     let mut effort = if args.quick { Effort::QUICK } else { Effort::FULL };
     effort.rounds = args.rounds.unwrap_or(effort.rounds);

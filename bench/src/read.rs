@@ -5,14 +5,15 @@
 //! flight; the better of the two is what the log is compared with.
 
 use std::collections::VecDeque;
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use thalweg::{Batch, Config, Engine, PartitionConfig, ReadFrom, Record};
 use thalweg_io::{AlignedBuf, BLOCK, CommitStrategy, FileId, OpenMode, Reactor, UringBackend};
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use crate::Result;
+use crate::bench::Bench;
+use crate::result::{Target, Unit};
 
 /// Bytes of one request to the device.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -21,6 +22,28 @@ const FILL_IN_FLIGHT: usize = 64;
 /// Tail cache while reading, bytes: nothing that is read is in it.
 const CACHE_BYTES: u64 = 8 << 20;
 const NAME: &str = "cold";
+
+/// Runs it all.
+///
+/// # Errors
+/// The engine's and the host's.
+pub fn run(bench: &Bench<'_>) -> Result<()> {
+    (bench.progress)("reading one partition from its start");
+    let bytes = if bench.effort.quick { 256 << 20 } else { 1 << 30 };
+    let options = Options { rounds: bench.effort.rounds, bytes, ..Options::default() };
+    let measured = measure(&bench.dir.join("cold"), &options)?;
+    bench.clear("cold")?;
+    let of = |value: fn(&Round) -> f64| measured.iter().map(value).collect::<Vec<f64>>();
+    let mut report = bench.report.borrow_mut();
+    let what = "cold sequential read of one partition / device";
+    report.row("read.cold", what, Unit::Ratio, Target::AtLeast(0.9), &of(Round::ratio));
+    report.figure("read.cold.speed", "cold sequential read", Unit::BytesPerS, &of(|round| round.log));
+    let what = "device, sequential read of the same files, 1 request of 1 MiB in flight";
+    report.figure("read.device.1", what, Unit::BytesPerS, &of(|round| round.device_one));
+    let what = "device, sequential read of the same files, 4 requests of 1 MiB in flight";
+    report.figure("read.device.4", what, Unit::BytesPerS, &of(|round| round.device_four));
+    Ok(())
+}
 
 /// What is read, and how often.
 #[derive(Clone, Debug)]
@@ -60,40 +83,17 @@ impl Round {
     }
 }
 
-/// What was measured.
-#[derive(Clone, Debug)]
-pub struct ColdRead {
-    /// Bytes of batches read by the log in one round.
-    pub batch_bytes: u64,
-    /// Bytes of the files they lie in.
-    pub file_bytes: u64,
-    /// Every round.
-    pub rounds: Vec<Round>,
-}
-
-impl ColdRead {
-    /// Median over the rounds of the log's speed by the device's.
-    #[must_use]
-    pub fn ratio(&self) -> f64 {
-        let mut ratios: Vec<f64> = self.rounds.iter().map(Round::ratio).collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios[ratios.len() / 2]
-    }
-}
-
 /// Fills a log in `dir`, which should be empty, and measures.
 ///
 /// # Errors
 /// The engine's and the host's.
-pub fn measure(dir: &Path, options: &Options) -> Result<ColdRead> {
+pub fn measure(dir: &Path, options: &Options) -> Result<Vec<Round>> {
     fill(dir, options)?;
     let mut rounds = Vec::new();
-    let (mut batch_bytes, mut file_bytes) = (0, 0);
     for _ in 0..options.rounds.max(1) {
         let (one, bytes) = read_device(dir, 1)?;
         let (four, _) = read_device(dir, 4)?;
         let (log, batches) = read_log(dir, options)?;
-        (batch_bytes, file_bytes) = (batches, bytes);
         let speed = |bytes: u64, took: Duration| bytes as f64 / took.as_secs_f64();
         rounds.push(Round {
             device_one: speed(bytes, one),
@@ -101,7 +101,7 @@ pub fn measure(dir: &Path, options: &Options) -> Result<ColdRead> {
             log: speed(batches, log),
         });
     }
-    Ok(ColdRead { batch_bytes, file_bytes, rounds })
+    Ok(rounds)
 }
 
 fn fill(dir: &Path, options: &Options) -> Result<()> {
