@@ -54,6 +54,7 @@ impl Bench<'_> {
     pub fn engine(&self, name: &str, change: impl FnOnce(&mut Config)) -> Result<Engine> {
         let mut config = self.config(name);
         change(&mut config);
+        run_at(Place::Anywhere); // the engine chooses from the cores of whoever opens it
         Ok(Engine::open(config)?)
     }
 
@@ -80,16 +81,20 @@ pub enum Place {
     Shard,
     /// As far from it as the process may go: what asks it.
     Caller,
+    /// Wherever the kernel likes: threads started from here on are not held to one core.
+    Anywhere,
 }
 
-/// Moves the calling thread. Where the process has one core both places are the same.
+/// Moves the calling thread. Where the process has one core all places are the same.
 pub fn run_at(place: Place) {
     let cores = CORES.get_or_init(|| pin::allowed_cores().unwrap_or_default());
-    let core = if place == Place::Shard { cores.first() } else { cores.last() };
-    if let Some(core) = core {
-        // A figure of an unpinned thread is a figure all the same.
-        let _ = pin::pin_to(*core);
-    }
+    let some = match place {
+        Place::Shard => cores.get(..1),
+        Place::Caller => cores.len().checked_sub(1).and_then(|last| cores.get(last..)),
+        Place::Anywhere => Some(&cores[..]),
+    };
+    // A figure of a thread that can't be moved is a figure all the same.
+    let _ = some.map(pin::pin_to_any);
 }
 
 /// The cores of the process before any of its threads was moved.

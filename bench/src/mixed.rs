@@ -128,7 +128,10 @@ fn send(hot: &Partition, load: Load, time: Duration) -> Result<Loaded> {
 fn beside_scan<T>(cold: &Partition, work: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
     let (ended, scanned) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
-        let scanning = scope.spawn(|| scan(cold, &ended, &scanned));
+        let scanning = scope.spawn(|| {
+            run_at(Place::Anywhere);
+            scan(cold, &ended, &scanned)
+        });
         let done = work();
         let bytes = scanned.load(Ordering::Relaxed);
         ended.store(true, Ordering::Relaxed);

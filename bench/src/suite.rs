@@ -5,7 +5,7 @@ use std::path::Path;
 
 use thalweg::{Config, Engine};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Place, run_at};
 use crate::machine::Machine;
 use crate::report::Recorded;
 use crate::result::{Effort, Report};
@@ -87,6 +87,7 @@ pub fn run(
         progress,
     };
     for benchmark in benchmarks {
+        run_at(Place::Anywhere);
         benchmark.run(&bench)?;
     }
     Ok((bench.report.into_inner(), bench.recorded.into_inner()))

@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use thalweg::{Config, OwnedShard, Partition, PartitionConfig, ReadFrom, Record};
 
 use crate::Result;
-use crate::bench::Bench;
+use crate::bench::{Bench, Place, run_at};
 use crate::result::{Target, Unit};
 
 /// Pause between two appends: the reader is back at the end, and asleep if it sleeps.
@@ -104,7 +104,9 @@ fn after_ack(
     let clock = Instant::now();
     let (held, read, ended) = (AtomicI64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
+        run_at(Place::Shard);
         let reading = scope.spawn(|| {
+            run_at(Place::Caller);
             let mut reader = partition.read(ReadFrom::Latest);
             while !ended.load(Ordering::Relaxed) {
                 let next = if spin { reader.spin_next() } else { reader.next() };
@@ -150,7 +152,9 @@ fn wake_up(count: u64) -> Result<Histogram<u64>> {
     let clock = Instant::now();
     let (rung, woken, done) = (AtomicU64::new(0), AtomicI64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
+        run_at(Place::Shard);
         let sleeper = scope.spawn(|| {
+            run_at(Place::Caller);
             for index in 1..=count {
                 while rung.load(Ordering::Acquire) < index {
                     thread::park();

@@ -13,6 +13,7 @@ use std::io;
 use std::ops::{Deref, Range};
 use std::slice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use crossbeam_queue::ArrayQueue;
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -26,6 +27,8 @@ pub struct Region {
     chunk_bytes: usize,
     chunks: usize,
     free: ArrayQueue<u32>,
+    /// Holds on each chunk; 0 for those that are free.
+    holds: Box<[AtomicU32]>,
     huge_pages: bool,
 }
 
@@ -50,14 +53,16 @@ impl Region {
             let index = u32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
             let _ = free.push(index);
         }
-        Ok(Arc::new(Region { map, chunk_bytes, chunks, free, huge_pages }))
+        let holds = (0..chunks).map(|_| AtomicU32::new(0)).collect();
+        Ok(Arc::new(Region { map, chunk_bytes, chunks, free, holds, huge_pages }))
     }
 
     /// Takes a free chunk, if there is one.
     #[must_use]
     pub fn take(self: &Arc<Region>) -> Option<ChunkWriter> {
         let index = self.free.pop()?;
-        let chunk = Arc::new(Chunk { region: self.clone(), index });
+        self.holds[index as usize].store(1, Ordering::Relaxed);
+        let chunk = Chunk { region: self.clone(), index };
         Some(ChunkWriter { chunk, published: 0 })
     }
 
@@ -97,7 +102,8 @@ impl fmt::Debug for Region {
     }
 }
 
-/// One piece of a [`Region`]; goes back to it when the last holder lets go.
+/// A hold on one piece of a [`Region`], which goes back to it with its last hold. The count lies in
+/// the region: taking a chunk allocates nothing.
 #[derive(Debug)]
 pub struct Chunk {
     region: Arc<Region>,
@@ -111,6 +117,10 @@ impl Chunk {
         unsafe { self.region.map.as_mut_ptr().add(at) }
     }
 
+    fn count(&self) -> &AtomicU32 {
+        &self.region.holds[self.index as usize]
+    }
+
     /// The region the chunk belongs to.
     #[must_use]
     pub fn region(&self) -> &Arc<Region> {
@@ -118,17 +128,31 @@ impl Chunk {
     }
 }
 
+impl Clone for Chunk {
+    fn clone(&self) -> Chunk {
+        // As `Arc` counts: whoever clones has a hold, so nothing has to be seen in order here. Half of
+        // the numbers are out of reach of anything but a leak in a loop.
+        let before = self.count().fetch_add(1, Ordering::Relaxed);
+        assert!(before < u32::MAX / 2, "a chunk is held {before} times");
+        Chunk { region: self.region.clone(), index: self.index }
+    }
+}
+
 impl Drop for Chunk {
     fn drop(&mut self) {
-        // The queue holds as many slots as there are chunks, so there is always room.
-        let _ = self.region.free.push(self.index);
+        // What every holder did with the bytes comes before whatever their next owner does.
+        if self.count().fetch_sub(1, Ordering::Release) == 1 {
+            fence(Ordering::Acquire);
+            // The queue holds as many slots as there are chunks, so there is always room.
+            let _ = self.region.free.push(self.index);
+        }
     }
 }
 
 /// The only writer of a chunk: fills it from the start and publishes as it goes.
 #[derive(Debug)]
 pub struct ChunkWriter {
-    chunk: Arc<Chunk>,
+    chunk: Chunk,
     published: usize,
 }
 
@@ -137,7 +161,7 @@ impl ChunkWriter {
     pub fn spare(&mut self) -> &mut [u8] {
         let len = self.chunk.region.chunk_bytes - self.published;
         // SAFETY: there is one `ChunkWriter` per chunk (`Region::take` hands an index out once until
-        // the chunk is dropped), views only reach bytes below `published`, and `&mut self` makes
+        // its last hold is gone), `Chunk` is cloned by views only, and these reach bytes below `published`, and `&mut self` makes
         // this the only reference above it. Anonymous memory is initialised.
         unsafe { slice::from_raw_parts_mut(self.chunk.base().add(self.published), len) }
     }
@@ -176,7 +200,7 @@ impl ChunkWriter {
 /// A published, immutable part of a chunk. Cloning it counts a reference and copies nothing.
 #[derive(Clone)]
 pub struct ChunkView {
-    chunk: Arc<Chunk>,
+    chunk: Chunk,
     start: usize,
     end: usize,
 }
@@ -194,14 +218,14 @@ impl ChunkView {
 
     /// The chunk that the view keeps alive.
     #[must_use]
-    pub fn chunk(&self) -> &Arc<Chunk> {
+    pub fn chunk(&self) -> &Chunk {
         &self.chunk
     }
 
     /// How many views, writers and caches hold the chunk.
     #[must_use]
     pub fn holders(&self) -> usize {
-        Arc::strong_count(&self.chunk)
+        self.chunk.count().load(Ordering::Relaxed) as usize
     }
 }
 
