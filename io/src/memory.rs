@@ -161,8 +161,8 @@ impl ChunkWriter {
     pub fn spare(&mut self) -> &mut [u8] {
         let len = self.chunk.region.chunk_bytes - self.published;
         // SAFETY: there is one `ChunkWriter` per chunk (`Region::take` hands an index out once until
-        // its last hold is gone), `Chunk` is cloned by views only, and these reach bytes below `published`, and `&mut self` makes
-        // this the only reference above it. Anonymous memory is initialised.
+        // its last hold is gone), views only reach bytes below `published`, and `&mut self` makes this
+        // the only reference above it. Anonymous memory is initialised.
         unsafe { slice::from_raw_parts_mut(self.chunk.base().add(self.published), len) }
     }
 
