@@ -77,7 +77,7 @@ impl Styles {
 }
 
 /// A partition that keeps little, so that the device's blocks are used again.
-fn kept() -> PartitionConfig {
+pub(crate) fn kept() -> PartitionConfig {
     let retention = Retention { bytes_max: Some(KEPT_BYTES), ..Retention::default() };
     PartitionConfig { retention, ..PartitionConfig::default() }
 }

@@ -16,6 +16,7 @@ pub mod meter;
 pub mod partitions;
 pub mod report;
 pub mod result;
+pub mod strategies;
 pub mod suite;
 
 /// Why a benchmark ended early.

@@ -9,7 +9,7 @@ use crate::bench::Bench;
 use crate::machine::Machine;
 use crate::report::Recorded;
 use crate::result::{Effort, Report};
-use crate::{Result, append, partitions};
+use crate::{Result, append, partitions, strategies};
 
 /// A benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,16 +18,19 @@ pub enum Benchmark {
     Append,
     /// One partition and 100,000.
     Partitions,
+    /// What the probe chose against every strategy that can be asked for.
+    Strategies,
 }
 
 impl Benchmark {
     /// All of them, in the order in which they run.
-    pub const ALL: [Benchmark; 2] = [Benchmark::Append, Benchmark::Partitions];
+    pub const ALL: [Benchmark; 3] = [Benchmark::Append, Benchmark::Partitions, Benchmark::Strategies];
 
     fn run(self, bench: &Bench<'_>) -> Result<()> {
         match self {
             Benchmark::Append => append::run(bench),
             Benchmark::Partitions => partitions::run(bench),
+            Benchmark::Strategies => strategies::run(bench),
         }
     }
 }

@@ -22,6 +22,8 @@ enum What {
     Append,
     /// The same load on 1, 10,000 and 100,000 partitions
     Partitions,
+    /// What the probe of the device chose, against every strategy that can be asked for
+    Strategies,
 }
 
 impl From<What> for Benchmark {
@@ -29,6 +31,7 @@ impl From<What> for Benchmark {
         match what {
             What::Append => Benchmark::Append,
             What::Partitions => Benchmark::Partitions,
+            What::Strategies => Benchmark::Strategies,
         }
     }
 }
