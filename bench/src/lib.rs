@@ -19,6 +19,7 @@ pub mod read;
 pub mod recover;
 pub mod report;
 pub mod result;
+pub mod strategies;
 pub mod suite;
 pub mod tail;
 

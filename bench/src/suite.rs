@@ -9,7 +9,7 @@ use crate::bench::{Bench, Place, run_at};
 use crate::machine::Machine;
 use crate::report::Recorded;
 use crate::result::{Effort, Report};
-use crate::{Result, append, mixed, partitions, read, recover, tail};
+use crate::{Result, append, mixed, partitions, read, recover, strategies, tail};
 
 /// A benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +26,20 @@ pub enum Benchmark {
     Partitions,
     /// Appends beside a cold scan.
     Mixed,
+    /// What the probe chose against every strategy that can be asked for.
+    Strategies,
 }
 
 impl Benchmark {
     /// All of them, in the order in which they run.
-    pub const ALL: [Benchmark; 6] = [
+    pub const ALL: [Benchmark; 7] = [
         Benchmark::Append,
         Benchmark::Read,
         Benchmark::Tail,
         Benchmark::Recover,
         Benchmark::Partitions,
         Benchmark::Mixed,
+        Benchmark::Strategies,
     ];
 
     fn run(self, bench: &Bench<'_>) -> Result<()> {
@@ -47,6 +50,7 @@ impl Benchmark {
             Benchmark::Recover => recover::run(bench),
             Benchmark::Partitions => partitions::run(bench),
             Benchmark::Mixed => mixed::run(bench),
+            Benchmark::Strategies => strategies::run(bench),
         }
     }
 }

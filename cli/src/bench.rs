@@ -30,6 +30,8 @@ enum What {
     Partitions,
     /// Appends beside a cold scan
     Mixed,
+    /// What the probe of the device chose, against every strategy that can be asked for
+    Strategies,
 }
 
 impl From<What> for Benchmark {
@@ -41,6 +43,7 @@ impl From<What> for Benchmark {
             What::Recover => Benchmark::Recover,
             What::Partitions => Benchmark::Partitions,
             What::Mixed => Benchmark::Mixed,
+            What::Strategies => Benchmark::Strategies,
         }
     }
 }
