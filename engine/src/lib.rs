@@ -78,6 +78,9 @@ pub mod record;
 pub mod segment;
 mod shard;
 mod slot;
+#[cfg(feature = "stages")]
+#[doc(hidden)]
+pub mod stages;
 pub mod superblock;
 mod ticket;
 pub mod wal;

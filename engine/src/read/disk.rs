@@ -73,13 +73,7 @@ impl<B: Backend> Core<B> {
         let reader = SegmentReader::new(&self.governor, Work::Read, opened.id(), opened.len())
             .into_buffers_of(&self.buffers);
         let entries = self.files.index(&opened, &reader, run).await.map_err(flaw)?;
-        let index = match target {
-            Target::Offset(wanted) => entries.partition_point(|entry| entry.end_offset <= wanted),
-            Target::Timestamp(wanted, from) => {
-                entries.partition_point(|entry| entry.max_timestamp_ms < wanted || entry.end_offset <= from)
-            }
-        };
-        let near = near(&entries[index.min(entries.len())..], self.fetch_bytes(request));
+        let near = near(&entries[target.first_of(&entries)..], self.fetch_bytes(request));
         let next = near.last().map_or(bounds.from, |entry| entry.end_offset);
         // Behind the last entry the run may have lost records to compaction.
         let exhausted = entries.last().is_none_or(|entry| entry.end_offset <= next);

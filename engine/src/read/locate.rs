@@ -3,6 +3,7 @@
 use crate::ids::{Offset, PartitionId};
 use crate::partitions::Partition;
 use crate::read::request::{FetchError, ReadFrom, ReadLevel};
+use crate::segment::IndexEntry;
 
 /// Where a fetch starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,18 @@ pub(crate) enum Target {
     Offset(Offset),
     /// The first batch with a record of this time or later, at or behind the offset.
     Timestamp(i64, Offset),
+}
+
+impl Target {
+    /// Index of the first of a run's entries that may hold it; their count if none does.
+    pub(crate) fn first_of(self, entries: &[IndexEntry]) -> usize {
+        match self {
+            Target::Offset(wanted) => entries.partition_point(|entry| entry.end_offset <= wanted),
+            Target::Timestamp(wanted, from) => {
+                entries.partition_point(|entry| entry.max_timestamp_ms < wanted || entry.end_offset <= from)
+            }
+        }
+    }
 }
 
 /// The end of what `level` shows.
