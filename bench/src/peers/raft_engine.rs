@@ -19,7 +19,7 @@ const PREFILLED_BYTES: u64 = 1 << 30;
 /// What the log is written into.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Files {
-    /// As by default: `fallocate`d 2 MiB ahead, so every sync commits extents too.
+    /// As by default: `fallocate`d 2 MiB ahead, so syncs write extents too.
     Growing,
     /// `prefill-for-recycle`: zeros written when the engine opens.
     Prefilled,
@@ -97,12 +97,12 @@ impl Peer for RaftEngine {
             Files::Growing => (
                 NAME,
                 "`write(batch, sync = true)`: page cache, then one `fdatasync` for all callers that came \
-                 together; the file grows by `fallocate`, so the sync commits its extents in ext4's journal",
+                 together; the file grows by `fallocate`, so some syncs write metadata too",
             ),
             Files::Prefilled => (
                 NAME_PREFILLED,
                 "as raft-engine, with `prefill-for-recycle` (off by default): the file's blocks were written \
-                 before, so `fdatasync` has no extents to commit",
+                 before, so `fdatasync` has no metadata to write",
             ),
         };
         About { name, package: Some("raft-engine"), syncs }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::conditions::Conditions;
-use super::load::{BATCH_RECORDS, WRITERS, Workload};
+use super::load::{BATCH_RECORDS, RECORD_BYTES, WRITERS, Workload};
 use super::run::{Measured, Row};
 use super::{Result, floor, thalweg};
 
@@ -50,8 +50,14 @@ pub(super) fn write_json(path: &Path, conditions: &Conditions, rows: &[Row]) -> 
 /// Prints the conditions, a table for each workload, and what each subject syncs.
 pub(super) fn print(conditions: &Conditions, rows: &[Row]) {
     println!("{}\n", conditions.line());
-    println!("Figures are medians over the rounds, p99.9 is of all rounds together. A ratio is taken");
-    println!("within each round, then its median: to the device, and to the row `{}`.", thalweg::WAIT.name);
+    println!("Latencies and rates are medians over the rounds. A ratio is taken within each round, then its");
+    println!(
+        "median: to the device, and to the row `{}`. The p99.9, and bytes written to the",
+        thalweg::WAIT.name
+    );
+    println!("device over bytes of records, flushes of the device and processor time are of all rounds");
+    println!("together, because work in the background comes in lumps. Flushes that come together, the");
+    println!("kernel makes one.");
     for workload in Workload::ALL {
         let rows: Vec<&Row> = rows.iter().filter(|row| row.workload == workload).collect();
         if !rows.is_empty() {
@@ -122,12 +128,21 @@ fn table(workload: Workload, rows: &[&Row]) -> Vec<Vec<String>> {
             cells.extend([figure(row, |m| m.p50_us), figure(row, |m| m.p99_us), number(p999_us(row))]);
             cells.push(ratio(row, own, |m| m.p99_us));
         }
-        cells.push(figure(row, |m| m.device_bytes_per_payload_byte));
-        cells.push(figure(row, |m| m.device_flushes_per_append));
-        cells.push(figure(row, |m| m.cpu_us_per_record));
+        cells.extend(totals(row).map(number));
         table.push(cells);
     }
     table
+}
+
+/// Of all rounds: bytes written for each of a record, flushes for each append, µs for each record.
+fn totals(row: &Row) -> [f64; 3] {
+    let total = |figure: fn(&Measured) -> f64| row.rounds.iter().map(figure).sum::<f64>();
+    let (appends, records) = (total(|m| m.appends as f64), total(|m| m.records as f64));
+    [
+        total(|m| m.device_bytes as f64) / (records * RECORD_BYTES as f64),
+        total(|m| m.device_flushes as f64) / appends,
+        total(|m| m.cpu_us) / records,
+    ]
 }
 
 fn print_table(table: &[Vec<String>]) {

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::conditions::Conditions;
-use super::load::{Load, RECORD_BYTES, Workload};
+use super::load::{Load, Workload};
 use super::meters::Meters;
 use super::{About, Result, Subject, floor, open, report, thalweg};
 
@@ -34,13 +34,15 @@ pub(crate) struct Options {
 pub(super) struct Measured {
     /// Acknowledgements: appends of one record, or of one batch.
     pub appends: u64,
+    pub records: u64,
     pub records_per_s: f64,
     pub p50_us: f64,
     pub p99_us: f64,
     pub p999_us: f64,
-    pub device_bytes_per_payload_byte: f64,
-    pub device_flushes_per_append: f64,
-    pub cpu_us_per_record: f64,
+    /// Until the device was quiet, as are the next two.
+    pub device_bytes: u64,
+    pub device_flushes: u64,
+    pub cpu_us: f64,
 }
 
 /// One subject under one workload, round by round.
@@ -102,18 +104,17 @@ fn measure(subject: &mut dyn Subject, row: &mut Row, load: &Load, meters: &Meter
     let before = meters.read_settled()?;
     let sample = subject.run(row.workload, load)?;
     let after = meters.read_settled()?;
-    let payload_bytes = (sample.records * RECORD_BYTES as u64) as f64;
     let quantile_us = |quantile| sample.latency.value_at_quantile(quantile) as f64 / 1000.0;
     row.rounds.push(Measured {
         appends: sample.latency.len(),
+        records: sample.records,
         records_per_s: sample.records as f64 / sample.took.as_secs_f64(),
         p50_us: quantile_us(0.5),
         p99_us: quantile_us(0.99),
         p999_us: quantile_us(0.999),
-        device_bytes_per_payload_byte: (after.device_bytes - before.device_bytes) as f64 / payload_bytes,
-        device_flushes_per_append: (after.device_flushes - before.device_flushes) as f64
-            / sample.latency.len() as f64,
-        cpu_us_per_record: (after.cpu - before.cpu).as_secs_f64() * 1e6 / sample.records as f64,
+        device_bytes: after.device_bytes - before.device_bytes,
+        device_flushes: after.device_flushes - before.device_flushes,
+        cpu_us: (after.cpu - before.cpu).as_secs_f64() * 1e6,
     });
     row.latency.add(&sample.latency)?;
     Ok(())
