@@ -14,6 +14,8 @@ pub mod load;
 pub mod machine;
 pub mod meter;
 pub mod partitions;
+#[cfg(feature = "peers")]
+pub mod peers;
 pub mod report;
 pub mod result;
 pub mod suite;

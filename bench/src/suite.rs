@@ -18,16 +18,21 @@ pub enum Benchmark {
     Append,
     /// One partition and 100,000.
     Partitions,
+    /// Other embedded engines under the same load; not among [`Benchmark::ALL`], and by itself only.
+    #[cfg(feature = "peers")]
+    Peers,
 }
 
 impl Benchmark {
-    /// All of them, in the order in which they run.
+    /// What is measured of Thalweg alone, in the order in which they run.
     pub const ALL: [Benchmark; 2] = [Benchmark::Append, Benchmark::Partitions];
 
     fn run(self, bench: &Bench<'_>) -> Result<()> {
         match self {
             Benchmark::Append => append::run(bench),
             Benchmark::Partitions => partitions::run(bench),
+            #[cfg(feature = "peers")]
+            Benchmark::Peers => crate::peers::run(bench),
         }
     }
 }

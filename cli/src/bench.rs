@@ -22,6 +22,9 @@ enum What {
     Append,
     /// The same load on 1, 10,000 and 100,000 partitions
     Partitions,
+    /// Other embedded engines under the same load, each append synced; by itself only
+    #[cfg(feature = "peers")]
+    Peers,
 }
 
 impl From<What> for Benchmark {
@@ -29,6 +32,8 @@ impl From<What> for Benchmark {
         match what {
             What::Append => Benchmark::Append,
             What::Partitions => Benchmark::Partitions,
+            #[cfg(feature = "peers")]
+            What::Peers => Benchmark::Peers,
         }
     }
 }
@@ -88,6 +93,15 @@ pub(crate) fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<ExitCode>
     }
     if !args.on.is_dir() {
         bail!("--on={}: there is no such directory", args.on.display());
+    }
+    #[cfg(feature = "peers")]
+    if args.what.contains(&What::Peers) {
+        if args.what.len() > 1 {
+            bail!("peers: measured by itself only, because the others move threads and leave some behind");
+        }
+        if let Some(status) = thalweg_bench::peers::run_again(&args.on).map_err(|error| anyhow!(error))? {
+            return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
     }
     let benchmarks: Vec<Benchmark> = if args.all {
         Benchmark::ALL.to_vec()

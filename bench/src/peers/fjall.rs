@@ -7,13 +7,10 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::{About, Peer, Result};
 
-pub(super) const ABOUT: About = About {
-    name: "fjall",
-    package: Some("fjall"),
-    syncs: "`persist(SyncData)` after each insert (by default nothing is synced): page cache, then \
-            `fdatasync` of a sparse journal file under the journal's lock, so callers do not share one; \
-            records are written again when a memtable is flushed",
-};
+/// `persist(SyncData)` after each insert (by default nothing is synced): page cache, then
+/// `fdatasync` of a sparse journal file under the journal's lock, so callers do not share one;
+/// records are written again when a memtable is flushed.
+pub(super) const ABOUT: About = About { name: "fjall", package: Some("fjall") };
 
 pub(super) struct Fjall {
     database: Database,

@@ -4,12 +4,11 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
 use super::Result;
+use crate::load::{Loaded, histogram, note};
 
-/// Bytes of a record's value.
-pub(super) const RECORD_BYTES: usize = 1024;
+pub(super) use crate::load::RECORD_BYTES;
+
 /// Threads, or tickets, that keep one append each in flight in [`Workload::Many`].
 pub(super) const WRITERS: usize = 64;
 /// Records of a batch in [`Workload::Batch`].
@@ -21,7 +20,7 @@ const SEED: u64 = 0x7468_616c_7765_6721;
 
 /// What is done to each subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Workload {
+pub(super) enum Workload {
     /// One append of one record in flight.
     One,
     /// [`WRITERS`] appends of one record in flight.
@@ -31,46 +30,44 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 3] = [Workload::One, Workload::Many, Workload::Batch];
+    pub(super) const ALL: [Workload; 3] = [Workload::One, Workload::Many, Workload::Batch];
 
-    /// The workload of that name.
-    pub(crate) fn named(name: &str) -> Option<Workload> {
-        Workload::ALL.into_iter().find(|workload| workload.name() == name)
-    }
-
-    /// One word, for `--workload` and JSON.
-    pub(super) fn name(self) -> &'static str {
+    /// A word for the names of figures.
+    pub(super) fn id(self) -> &'static str {
         match self {
             Workload::One => "one",
             Workload::Many => "many",
             Workload::Batch => "batch",
         }
     }
+
+    /// The same for people.
+    pub(super) fn what(self) -> &'static str {
+        match self {
+            Workload::One => "1 in flight",
+            Workload::Many => "64 in flight",
+            Workload::Batch => "a batch of 64",
+        }
+    }
 }
 
-/// One measurement of one subject.
-pub(super) struct Sample {
-    /// Records acknowledged.
-    pub records: u64,
-    pub took: Duration,
-    /// From the call to the acknowledgement, ns.
-    pub latency: Histogram<u64>,
-}
+const _: () = assert!(WRITERS == 64 && BATCH_RECORDS == 64, "as `what` says");
 
 /// The records, and how long to append them.
 pub(super) struct Load {
     records: Vec<[u8; RECORD_BYTES]>,
-    duration: Duration,
+    /// Of one measurement.
+    pub(super) time: Duration,
 }
 
 impl Load {
-    pub(super) fn new(duration: Duration) -> Load {
+    pub(super) fn new(time: Duration) -> Load {
         let mut state = SEED;
         let mut records = vec![[0; RECORD_BYTES]; RECORDS];
         for word in records.iter_mut().flat_map(|record| record.chunks_exact_mut(8)) {
             word.copy_from_slice(&split_mix(&mut state).to_le_bytes());
         }
-        Load { records, duration }
+        Load { records, time }
     }
 
     /// The `n`-th record; they repeat.
@@ -85,22 +82,22 @@ impl Load {
 
     /// When a loop that begins now ends.
     pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.duration
+        Instant::now() + self.time
     }
 
     /// One caller, one record at a time.
-    pub(super) fn one_by_one(&self, mut append: impl FnMut(&[u8]) -> Result<()>) -> Result<Sample> {
+    pub(super) fn one_by_one(&self, mut append: impl FnMut(&[u8]) -> Result<()>) -> Result<Loaded> {
         self.repeat(1, |n| append(self.record(n)))
     }
 
     /// One caller, one batch at a time. Collecting it is not counted.
-    pub(super) fn in_batches(&self, mut append: impl FnMut(&[&[u8]]) -> Result<()>) -> Result<Sample> {
+    pub(super) fn in_batches(&self, mut append: impl FnMut(&[&[u8]]) -> Result<()>) -> Result<Loaded> {
         let batches: Vec<_> = (0..RECORDS / BATCH_RECORDS).map(|n| self.batch(n)).collect();
         self.repeat(BATCH_RECORDS as u64, |n| append(&batches[n % batches.len()]))
     }
 
     /// [`WRITERS`] threads, each one record at a time.
-    pub(super) fn by_threads(&self, append: impl Fn(usize, &[u8]) -> Result<()> + Sync) -> Result<Sample> {
+    pub(super) fn by_threads(&self, append: impl Fn(usize, &[u8]) -> Result<()> + Sync) -> Result<Loaded> {
         let ready = Barrier::new(WRITERS + 1);
         let (append, ready) = (&append, &ready);
         thread::scope(|scope| {
@@ -114,28 +111,28 @@ impl Load {
                 .collect();
             ready.wait();
             let start = Instant::now();
-            let mut all = Sample { records: 0, took: Duration::ZERO, latency: Histogram::new(3)? };
+            let mut all = Loaded { records: 0, time: Duration::ZERO, latency: histogram() };
             for writer in writers {
                 let part = writer.join().map_err(|_| "a writer panicked")??;
                 all.records += part.records;
                 all.latency.add(part.latency)?;
             }
-            all.took = start.elapsed();
+            all.time = start.elapsed();
             Ok(all)
         })
     }
 
-    fn repeat(&self, records: u64, mut call: impl FnMut(usize) -> Result<()>) -> Result<Sample> {
-        let mut latency = Histogram::new(3)?;
+    fn repeat(&self, records: u64, mut call: impl FnMut(usize) -> Result<()>) -> Result<Loaded> {
+        let mut latency = histogram();
         let (start, deadline) = (Instant::now(), self.deadline());
         let mut called = start;
         while called < deadline {
             call(latency.len() as usize)?;
             let answered = Instant::now();
-            latency.record((answered - called).as_nanos() as u64)?;
+            note(&mut latency, answered - called);
             called = answered;
         }
-        Ok(Sample { records: latency.len() * records, took: called - start, latency })
+        Ok(Loaded { records: latency.len() * records, time: called - start, latency })
     }
 }
 

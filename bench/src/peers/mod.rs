@@ -1,48 +1,43 @@
 //! Thalweg against embedded peers, under the same load, each acknowledgement synced to the device.
 //!
 //! What a peer is stands here; each has a file, which says what it really syncs. `run.rs` has the
-//! rounds, `load.rs` the load, `meters.rs` what is read from the host, `report.rs` the tables.
+//! rounds, `load.rs` the load, `figures.rs` what they come to. Nothing is pinned but Thalweg's shard,
+//! which pins itself: a peer is driven by 64 threads.
 //!
 //! Left out, because what they acknowledge is not on the device: commitlog 0.2 (`flush` syncs its
 //! index; for the records it is [`std::io::Write::flush`] on a `File`, which does nothing), and sled
 //! 0.34 (`flush` waits for `sync_file_range`, which neither commits the file's extents nor flushes the
 //! device's cache).
 
-mod conditions;
+mod device;
+mod figures;
 mod fjall;
-mod floor;
 mod load;
-mod meters;
 mod okaywal;
 mod raft_engine;
 mod redb;
-mod report;
 mod run;
 mod sqlite;
 mod thalweg;
 mod walrus;
 
-use std::error::Error;
-use std::path::Path;
+use crate::Result;
+use crate::bench::Bench;
+use crate::floor::FloorKind;
+use crate::load::Loaded;
 
-use load::{Load, Sample};
+use load::{Load, Workload};
 
-pub(crate) use load::Workload;
-pub(crate) use run::{Options, run};
-pub(crate) use walrus::{DIR_VARIABLE, QUIET_VARIABLE};
+pub use run::run;
+pub use walrus::run_again;
 
-/// Whatever went wrong; the run ends and says it.
-pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-
-/// What the report says of a row.
-#[derive(Clone, Copy, Debug)]
+/// What has rows, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct About {
-    /// As in the tables, and for `--only`.
+    /// For people; blanks are underscores in the names of its figures.
     name: &'static str,
     /// The package in `Cargo.lock`; `None` for the device itself.
     package: Option<&'static str>,
-    /// What an acknowledged append has been through, in one sentence.
-    syncs: &'static str,
 }
 
 /// An embedded engine that can append durably. Threads share it.
@@ -57,15 +52,15 @@ trait Peer: Send + Sync {
     fn append_batch(&self, writer: usize, records: &[&[u8]]) -> Result<()>;
 }
 
-/// What has rows in the tables: a peer, or a way to drive Thalweg or the device.
+/// What has rows: a peer, or a way to drive Thalweg or the device.
 trait Subject {
     fn about(&self) -> About;
 
-    /// Whether it has a row for this workload.
+    /// Whether it has rows for this workload.
     fn takes(&self, workload: Workload) -> bool;
 
     /// Runs a workload it takes.
-    fn run(&mut self, workload: Workload, load: &Load) -> Result<Sample>;
+    fn run(&mut self, workload: Workload, load: &Load) -> Result<Loaded>;
 }
 
 /// A peer takes every workload, each by the same loop.
@@ -80,7 +75,7 @@ impl<P: Peer> Subject for Driven<P> {
         true
     }
 
-    fn run(&mut self, workload: Workload, load: &Load) -> Result<Sample> {
+    fn run(&mut self, workload: Workload, load: &Load) -> Result<Loaded> {
         match workload {
             Workload::One => load.one_by_one(|record| self.0.append(0, record)),
             Workload::Many => load.by_threads(|writer, record| self.0.append(writer, record)),
@@ -89,32 +84,21 @@ impl<P: Peer> Subject for Driven<P> {
     }
 }
 
-/// Opens everything that is compared, each in a folder of its own below `dir`: the device first,
-/// then Thalweg, then the peers. `wanted` says by name what is opened.
-fn open(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<Box<dyn Subject>>> {
-    let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
-    subjects.push(Box::new(floor::Floor::open(dir)?));
-    subjects.extend(thalweg::open(dir, &wanted)?);
-    if wanted(raft_engine::NAME) {
-        subjects.push(Box::new(Driven(raft_engine::RaftEngine::open(dir, raft_engine::Files::Growing)?)));
+/// Opens everything that is compared: the two floors first, then Thalweg, then the peers.
+fn open(bench: &Bench<'_>) -> Result<Vec<Box<dyn Subject>>> {
+    let dir = &bench.dir;
+    let mut subjects: Vec<Box<dyn Subject>> = vec![
+        Box::new(device::Device::open(dir, FloorKind::Dsync)?),
+        Box::new(device::Device::open(dir, FloorKind::WriteThenSync)?),
+    ];
+    subjects.extend(thalweg::open(bench)?);
+    for files in [raft_engine::Files::Growing, raft_engine::Files::Prefilled] {
+        subjects.push(Box::new(Driven(raft_engine::RaftEngine::open(dir, files)?)));
     }
-    if wanted(raft_engine::NAME_PREFILLED) {
-        subjects.push(Box::new(Driven(raft_engine::RaftEngine::open(dir, raft_engine::Files::Prefilled)?)));
-    }
-    if wanted(okaywal::ABOUT.name) {
-        subjects.push(Box::new(Driven(okaywal::OkayWal::open(dir)?)));
-    }
-    if wanted(walrus::ABOUT.name) {
-        subjects.push(Box::new(Driven(walrus::WalrusLog::open()?)));
-    }
-    if wanted(fjall::ABOUT.name) {
-        subjects.push(Box::new(Driven(fjall::Fjall::open(dir)?)));
-    }
-    if wanted(redb::ABOUT.name) {
-        subjects.push(Box::new(Driven(redb::Redb::open(dir)?)));
-    }
-    if wanted(sqlite::ABOUT.name) {
-        subjects.push(Box::new(Driven(sqlite::Sqlite::open(dir)?)));
-    }
+    subjects.push(Box::new(Driven(okaywal::OkayWal::open(dir)?)));
+    subjects.push(Box::new(Driven(walrus::WalrusLog::open()?)));
+    subjects.push(Box::new(Driven(fjall::Fjall::open(dir)?)));
+    subjects.push(Box::new(Driven(redb::Redb::open(dir)?)));
+    subjects.push(Box::new(Driven(sqlite::Sqlite::open(dir)?)));
     Ok(subjects)
 }

@@ -11,12 +11,9 @@ use super::{About, Peer, Result};
 const FILE_BYTES: u32 = 32 << 20;
 const CHECKPOINT_BYTES: u64 = FILE_BYTES as u64 * 3 / 4;
 
-pub(super) const ABOUT: About = About {
-    name: "okaywal",
-    package: Some("okaywal"),
-    syncs: "`commit()`: page cache, then `fdatasync` by one caller for all that wait, into zero-filled and \
-            recycled files; it keeps nothing: a full file is emptied, where the others keep all records",
-};
+/// `commit()`: page cache, then `fdatasync` by one caller for all that wait, into zero-filled and
+/// recycled files; it keeps nothing: a full file is emptied, where the others keep all records.
+pub(super) const ABOUT: About = About { name: "okaywal", package: Some("okaywal") };
 
 pub(super) struct OkayWal(WriteAheadLog);
 

@@ -9,9 +9,6 @@ use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
 use super::load::{Load, WRITERS};
 use super::{About, Peer, Result};
 
-pub(super) const NAME: &str = "raft-engine";
-pub(super) const NAME_PREFILLED: &str = "raft-engine prefilled";
-
 /// Length of a file when they are prefilled, and how much is: more than a run appends.
 const FILE_BYTES: u64 = 32 << 20;
 const PREFILLED_BYTES: u64 = 1 << 30;
@@ -19,9 +16,10 @@ const PREFILLED_BYTES: u64 = 1 << 30;
 /// What the log is written into.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Files {
-    /// As by default: `fallocate`d 2 MiB ahead, so syncs write extents too.
+    /// As by default: `fallocate`d 2 MiB ahead, so some syncs write extents too.
     Growing,
-    /// `prefill-for-recycle`: zeros written when the engine opens.
+    /// `prefill-for-recycle` (off by default): zeros written when the engine opens, so that `fdatasync`
+    /// has no metadata to write.
     Prefilled,
 }
 
@@ -37,6 +35,7 @@ impl MessageExt for Entries {
     }
 }
 
+/// `write(batch, sync = true)`: page cache, then one `fdatasync` for all callers that came together.
 pub(super) struct RaftEngine {
     files: Files,
     engine: Engine,
@@ -93,19 +92,11 @@ impl RaftEngine {
 
 impl Peer for RaftEngine {
     fn about(&self) -> About {
-        let (name, syncs) = match self.files {
-            Files::Growing => (
-                NAME,
-                "`write(batch, sync = true)`: page cache, then one `fdatasync` for all callers that came \
-                 together; the file grows by `fallocate`, so some syncs write metadata too",
-            ),
-            Files::Prefilled => (
-                NAME_PREFILLED,
-                "as raft-engine, with `prefill-for-recycle` (off by default): the file's blocks were written \
-                 before, so `fdatasync` has no metadata to write",
-            ),
+        let name = match self.files {
+            Files::Growing => "raft-engine",
+            Files::Prefilled => "raft-engine prefilled",
         };
-        About { name, package: Some("raft-engine"), syncs }
+        About { name, package: Some("raft-engine") }
     }
 
     fn append(&self, writer: usize, record: &[u8]) -> Result<()> {

@@ -8,12 +8,9 @@ use super::{About, Peer, Result};
 
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 
-pub(super) const ABOUT: About = About {
-    name: "redb",
-    package: Some("redb"),
-    syncs: "`Durability::Immediate`, its default: each commit writes the changed pages of the tree and the \
-            header, then `fdatasync`; one writer at a time, so callers do not share a commit",
-};
+/// `Durability::Immediate`, its default: each commit writes the changed pages of the tree and the
+/// header, then `fdatasync`; one writer at a time, so callers do not share a commit.
+pub(super) const ABOUT: About = About { name: "redb", package: Some("redb") };
 
 pub(super) struct Redb(Database);
 

@@ -9,12 +9,9 @@ use super::{About, Peer, Result};
 
 const INSERT: &str = "INSERT INTO log (record) VALUES (?1)";
 
-pub(super) const ABOUT: About = About {
-    name: "sqlite",
-    package: Some("rusqlite"),
-    syncs: "`journal_mode=WAL`, `synchronous=FULL`: each commit writes whole pages to the WAL, then syncs \
-            it; checkpoints write them again. One connection behind a lock: a commit per caller",
-};
+/// `journal_mode=WAL`, `synchronous=FULL`: each commit writes whole pages to the WAL, then syncs
+/// it; checkpoints write them again. One connection behind a lock: a commit per caller.
+pub(super) const ABOUT: About = About { name: "sqlite", package: Some("rusqlite") };
 
 /// One connection: several would sleep and retry for the one write lock, which is slower.
 pub(super) struct Sqlite(Mutex<Connection>);

@@ -1,54 +1,35 @@
-//! Thalweg itself, in its own styles. All of them are one commit: a group in an O_DIRECT write with
-//! `RWF_DSYNC` into a WAL file whose blocks were written before.
+//! Thalweg itself, in its own styles. All of them are one commit: a group in one O_DIRECT write into a
+//! WAL file whose blocks were written before, made durable as `commit.strategy` says or the device wants.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use thalweg::{Config, Engine, OwnedShard, Partition, PartitionConfig, Record};
 
-use super::load::{Load, Sample, WRITERS, Workload};
+use super::load::{Load, WRITERS, Workload};
 use super::{About, Driven, Peer, Result, Subject};
+use crate::bench::Bench;
+use crate::load::{Loaded, histogram, note};
 
 const PACKAGE: Option<&str> = Some("thalweg");
 
-/// The row that ratios are taken to.
-pub(super) const WAIT: About = About {
-    name: "thalweg",
-    package: PACKAGE,
-    syncs: "one O_DIRECT write with `RWF_DSYNC` for a group, into a WAL file zero-filled before: no file \
-            system metadata changes; callers sleep in `wait()`",
-};
-const SPIN: About = About { name: "thalweg spin", package: PACKAGE, syncs: "as thalweg; the caller polls" };
-const TURN: About = About {
-    name: "thalweg turn",
-    package: PACKAGE,
-    syncs: "as thalweg; the caller's thread runs the shard: no hand-over",
-};
-const TICKETS: About = About {
-    name: "thalweg tickets",
-    package: PACKAGE,
-    syncs: "as thalweg; one thread keeps 64 tickets in flight, its natural style",
-};
+/// The row that ratios are taken to: callers share groups and sleep in `wait()`.
+pub(super) const WAIT: About = About { name: "thalweg", package: PACKAGE };
+/// As thalweg; the caller polls.
+const SPIN: About = About { name: "thalweg spin", package: PACKAGE };
+/// As thalweg; the caller's thread runs the shard: no hand-over.
+const TURN: About = About { name: "thalweg turn", package: PACKAGE };
+/// As thalweg; one thread keeps 64 tickets in flight, its natural style.
+const TICKETS: About = About { name: "thalweg tickets", package: PACKAGE };
 
-/// Opens the styles that are wanted. Those of the engine share one, and one partition.
-pub(super) fn open(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<Box<dyn Subject>>> {
-    let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
-    if [WAIT, SPIN, TICKETS].iter().any(|about| wanted(about.name)) {
-        let engine = Engine::open(Config::new(dir.join("thalweg")))?;
-        let partition = engine.create("log", PartitionConfig::default())?;
-        let (spin, tickets) = (Spin(partition.clone()), Tickets(partition.clone()));
-        subjects.push(Box::new(Driven(Wait { partition, _engine: engine })));
-        subjects.push(Box::new(spin));
-        subjects.push(Box::new(tickets));
-    }
-    if wanted(TURN.name) {
-        subjects.push(Box::new(Turn::open(dir)?));
-    }
-    subjects.retain(|subject| wanted(subject.about().name));
-    Ok(subjects)
+/// Opens all styles. Those of the engine share one, and one partition.
+pub(super) fn open(bench: &Bench<'_>) -> Result<Vec<Box<dyn Subject>>> {
+    let engine = bench.engine("thalweg", |_| {})?;
+    let partition = engine.create("log", PartitionConfig::default())?;
+    let (spin, tickets) = (Spin(partition.clone()), Tickets(partition.clone()));
+    let wait = Driven(Wait { partition, _engine: engine });
+    Ok(vec![Box::new(wait), Box::new(spin), Box::new(tickets), Box::new(Turn::open(bench)?)])
 }
 
 /// Any thread appends, and sleeps until the answer is there.
@@ -85,7 +66,7 @@ impl Subject for Spin {
         workload == Workload::One
     }
 
-    fn run(&mut self, _: Workload, load: &Load) -> Result<Sample> {
+    fn run(&mut self, _: Workload, load: &Load) -> Result<Loaded> {
         load.one_by_one(|record| {
             self.0.append(owned(record)).spin()?;
             Ok(())
@@ -99,8 +80,8 @@ struct Turn {
 }
 
 impl Turn {
-    fn open(dir: &Path) -> Result<Turn> {
-        let mut shard = OwnedShard::open(Config::new(dir.join("thalweg-turn")))?;
+    fn open(bench: &Bench<'_>) -> Result<Turn> {
+        let mut shard = OwnedShard::open(Config { shards: None, ..bench.config("thalweg-turn") })?;
         let creating = shard.log().start_create("log", PartitionConfig::default());
         let partition = shard.block_on(creating)?;
         Ok(Turn { shard, partition })
@@ -116,7 +97,7 @@ impl Subject for Turn {
         workload != Workload::Many
     }
 
-    fn run(&mut self, workload: Workload, load: &Load) -> Result<Sample> {
+    fn run(&mut self, workload: Workload, load: &Load) -> Result<Loaded> {
         let Turn { shard, partition } = self;
         let mut drive = |ticket: thalweg::Ticket<thalweg::AppendResult>| {
             while !ticket.is_ready() {
@@ -149,8 +130,8 @@ impl Subject for Tickets {
     }
 
     /// A window of [`WRITERS`] tickets: the oldest is waited for, and a new append takes its place.
-    fn run(&mut self, _: Workload, load: &Load) -> Result<Sample> {
-        let mut sample = Sample { records: 0, took: Duration::ZERO, latency: Histogram::new(3)? };
+    fn run(&mut self, _: Workload, load: &Load) -> Result<Loaded> {
+        let mut loaded = Loaded { records: 0, time: Duration::ZERO, latency: histogram() };
         let sent = Cell::new(0);
         let append = || {
             sent.set(sent.get() + 1);
@@ -161,14 +142,14 @@ impl Subject for Tickets {
         while let Some((called, ticket)) = in_flight.pop_front() {
             ticket.wait()?;
             let answered = Instant::now();
-            sample.latency.record((answered - called).as_nanos() as u64)?;
+            note(&mut loaded.latency, answered - called);
             if answered < deadline {
                 in_flight.push_back(append());
             }
         }
-        sample.records = sample.latency.len();
-        sample.took = start.elapsed();
-        Ok(sample)
+        loaded.records = loaded.latency.len();
+        loaded.time = start.elapsed();
+        Ok(loaded)
     }
 }
 
