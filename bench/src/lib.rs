@@ -15,6 +15,8 @@ pub mod machine;
 pub mod meter;
 pub mod mixed;
 pub mod partitions;
+#[cfg(feature = "peers")]
+pub mod peers;
 pub mod read;
 pub mod recover;
 pub mod report;

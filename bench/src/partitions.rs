@@ -8,7 +8,7 @@ use crate::Result;
 use crate::bench::{Bench, Place, run_at, settle};
 use crate::load::{self, RECORD_BYTES, Waiting};
 use crate::meter::Device;
-use crate::result::{Line, Loop, Sweep, Target, Unit, median};
+use crate::result::{Line, Loop, Sweep, Target, Unit, median, over};
 
 /// Partitions that are compared; the first is what the others are measured against.
 const COUNTS: [usize; 3] = [1, 10_000, 100_000];
@@ -91,11 +91,6 @@ fn open(bench: &Bench<'_>, count: usize) -> Result<Case> {
 
 fn groups(engine: &Engine) -> Result<u64> {
     Ok(engine.stats(0).wait().ok_or("the engine is closed")?.groups)
-}
-
-/// Each round of `of` over the same round of `base`.
-fn over(of: &[f64], base: &[f64]) -> Vec<f64> {
-    of.iter().zip(base).map(|(of, base)| of / base).collect()
 }
 
 fn report(bench: &Bench<'_>, rounds: &[Rounds]) {

@@ -245,6 +245,12 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// Each round of `of` over the same round of `base`.
+#[must_use]
+pub fn over(of: &[f64], base: &[f64]) -> Vec<f64> {
+    of.iter().zip(base).map(|(of, base)| of / base).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

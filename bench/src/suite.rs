@@ -28,6 +28,9 @@ pub enum Benchmark {
     Mixed,
     /// What the probe chose against every strategy that can be asked for.
     Strategies,
+    /// Other embedded engines under the same load; not among [`Benchmark::ALL`], and by itself only.
+    #[cfg(feature = "peers")]
+    Peers,
 }
 
 impl Benchmark {
@@ -51,6 +54,8 @@ impl Benchmark {
             Benchmark::Partitions => partitions::run(bench),
             Benchmark::Mixed => mixed::run(bench),
             Benchmark::Strategies => strategies::run(bench),
+            #[cfg(feature = "peers")]
+            Benchmark::Peers => crate::peers::run(bench),
         }
     }
 }

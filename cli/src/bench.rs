@@ -32,6 +32,9 @@ enum What {
     Mixed,
     /// What the probe of the device chose, against every strategy that can be asked for
     Strategies,
+    /// Other embedded engines under the same load, each append synced; by itself only
+    #[cfg(feature = "peers")]
+    Peers,
 }
 
 impl From<What> for Benchmark {
@@ -44,6 +47,8 @@ impl From<What> for Benchmark {
             What::Partitions => Benchmark::Partitions,
             What::Mixed => Benchmark::Mixed,
             What::Strategies => Benchmark::Strategies,
+            #[cfg(feature = "peers")]
+            What::Peers => Benchmark::Peers,
         }
     }
 }
@@ -112,6 +117,15 @@ pub(crate) fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<ExitCode>
     }
     if !args.on.is_dir() {
         bail!("--on={}: there is no such directory", args.on.display());
+    }
+    #[cfg(feature = "peers")]
+    if args.what.contains(&What::Peers) {
+        if args.what.len() > 1 {
+            bail!("peers: measured by itself only, because the others move threads and leave some behind");
+        }
+        if let Some(status) = thalweg_bench::peers::run_again(&args.on).map_err(|error| anyhow!(error))? {
+            return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
     }
     let benchmarks: Vec<Benchmark> = if args.all {
         Benchmark::ALL.to_vec()
