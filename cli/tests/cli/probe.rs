@@ -48,7 +48,7 @@ fn a_new_directory_is_measured_and_keeps_what_was_found() {
     assert!(said.contains("how commits are made") && said.contains(" takes "), "{said}");
     assert_eq!(names(&home, "data"), ["DEVICE", "LOCK", "SUPERBLOCK", "shard-0"]);
     let found = profile(&home);
-    assert_eq!((&found["kind"], &found["poll_us"]), (&"device".into(), &50.into()));
+    assert_eq!((&found["kind"], &found["poll_us"]), (&"device".into(), &500.into()));
     assert!(STRATEGIES.contains(&found["strategy"].as_str().unwrap()), "{found}");
     let said = events(&home, "log list");
     assert!(said.contains("measured before"), "{said}");
