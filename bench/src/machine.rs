@@ -63,7 +63,7 @@ impl Machine {
             scheduler: chosen,
             ack: "flushed".into(),
             version: env!("CARGO_PKG_VERSION").into(),
-            commit: option_env!("THALWEG_COMMIT").unwrap_or_default().into(),
+            commit: env!("THALWEG_COMMIT").into(),
             began_unix_s: since.as_secs(),
             ..Machine::default()
         }

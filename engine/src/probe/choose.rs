@@ -63,6 +63,11 @@ const TAIL_TIMES: u64 = 10;
 const NOISE_TIMES: u64 = 2;
 /// Medians within so many percent of the lowest are equal.
 const TIE_PERCENT: u64 = 10;
+/// A rate with several in flight that is so many times the other's is worth more than a short probe's
+/// figures for one in flight differ by chance.
+const OVERLAP_TIMES: f64 = 2.0;
+/// Medians within so many percent are equal for a way with such a rate.
+const OVERLAP_TIE_PERCENT: u64 = 30;
 /// Rates within this part of the highest are equal.
 const TIE_RATE: f64 = 0.95;
 /// What another group in flight must bring to be worth its memory.
@@ -109,8 +114,13 @@ pub fn choose(figures: &[Figures]) -> Option<Choice> {
             || each.p999_ns <= tail_min.saturating_mul(NOISE_TIMES)
     };
     let sound: Vec<&Figures> = fed.iter().filter(sound).copied().collect();
-    let best = sound.iter().map(|each| each.p50_ns).min()?;
-    let tied = |each: &&&Figures| each.p50_ns.saturating_mul(100) <= best.saturating_mul(100 + TIE_PERCENT);
+    let best = sound.iter().min_by_key(|each| each.p50_ns)?;
+    let best_rate = pipelined_rate(figures, best.way);
+    let tied = |each: &&&Figures| {
+        let overlaps = best_rate > 0.0 && pipelined_rate(figures, each.way) >= best_rate * OVERLAP_TIMES;
+        let percent = if overlaps { OVERLAP_TIE_PERCENT } else { TIE_PERCENT };
+        each.p50_ns.saturating_mul(100) <= best.p50_ns.saturating_mul(100 + percent)
+    };
     let equals: Vec<&Figures> = sound.iter().filter(tied).copied().collect();
     let rates: Vec<f64> = equals.iter().map(|each| pipelined_rate(figures, each.way)).collect();
     let rate_max = rates.iter().copied().fold(0.0, f64::max);
@@ -237,6 +247,17 @@ mod tests {
         check(&all(24.5e3), Dsync, true, &[]);
         // Nothing was measured with several in flight.
         check(&all(50e3)[..2], Dsync, true, &[]);
+    }
+
+    #[test]
+    fn a_way_that_overlaps_commits_may_be_somewhat_slower_alone() {
+        let all = |dsync_us: u64, blocking_rate: f64| {
+            let (dsync, blocking) = (figures(Dsync, dsync_us, 200), figures(Blocking, 40, 100));
+            [dsync, blocking, under(dsync, 4096, 4, 25e3), under(blocking, 4096, 4, blocking_rate)]
+        };
+        check(&all(50, 6e3), Dsync, true, &["as good alone", "blocking 40 µs"]);
+        check(&all(50, 20e3), Blocking, true, &[]);
+        check(&all(55, 6e3), Blocking, true, &[]);
     }
 
     #[test]
