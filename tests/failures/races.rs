@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use thalweg::{Offset, ReadFrom};
+use thalweg::{Offset, PartitionConfig, ReadFrom, Retention};
 use thalweg_io::sim::{Effect, FaultRule, OpKind};
 use thalweg_tests::{Host, HostExt, Sim, block_on, small};
 
@@ -103,4 +103,30 @@ fn a_reader_that_waits_for_the_disk_hears_of_the_close() {
         std::thread::spawn(move || heard.send(reader.next().map(|batch| batch.is_err())));
         assert!(hears.recv_timeout(Duration::from_secs(60)).is_ok(), "no answer");
     });
+}
+
+#[test]
+fn a_segment_that_dies_goes_one_way_only() {
+    for seed in 0..12 {
+        let mut host = Sim::new(small(), seed);
+        block_on(async {
+            host.open().await;
+            let retention = Retention { bytes_max: Some(600 << 10), ..Retention::default() };
+            let config = PartitionConfig { retention, ..PartitionConfig::default() };
+            let p = host.create_with("p", config).await.unwrap();
+            // Each WAL file becomes a segment where it lies, dies, and is a WAL file again, or goes.
+            for n in 0..1500u32 {
+                let tickets: Vec<_> = (0..4).map(|_| p.append(vec![b'x'; 4000])).collect();
+                for ticket in tickets {
+                    host.drive(ticket).await.unwrap_or_else(|error| panic!("seed {seed}, {n}: {error}"));
+                }
+                if n % 100 == 99 {
+                    host.pause(50).await;
+                }
+            }
+            let stats = host.stats().await;
+            assert!(stats.files_promoted > 20 && stats.files_recycled > 10, "seed {seed}: {stats:?}");
+            host.close().await;
+        });
+    }
 }

@@ -68,8 +68,13 @@ impl State {
     fn expect_segments(&mut self, built: &[Built]) {
         for Built { meta, runs } in built {
             let live_bytes = runs.iter().map(|run| run.bytes).sum();
-            let segment =
-                SegmentState { meta: meta.clone(), live_bytes, live_runs: runs.len() as u32, arriving: true };
+            let segment = SegmentState {
+                meta: meta.clone(),
+                live_bytes,
+                live_runs: runs.len() as u32,
+                arriving: true,
+                taken: false,
+            };
             self.segments.insert(meta.file, segment);
         }
     }

@@ -120,6 +120,18 @@ impl<B: Backend> Core<B> {
 
     /// Writes what is live in `inputs` to new segments and lets those take their place.
     pub(super) async fn rewrite(self: &Rc<Self>, inputs: &[FileNumber]) -> Result<(), MaintainError> {
+        // All of them die on the way if their partitions are trimmed: nobody else may have them.
+        inputs.iter().for_each(|file| {
+            self.state_mut().take_segment(*file);
+        });
+        let done = self.rewrite_taken(inputs).await;
+        if done.is_err() {
+            inputs.iter().for_each(|file| self.state_mut().give_back_segment(*file));
+        }
+        done
+    }
+
+    async fn rewrite_taken(self: &Rc<Self>, inputs: &[FileNumber]) -> Result<(), MaintainError> {
         let replaced: BTreeSet<_> = inputs.iter().copied().collect();
         let stretches = self.stretches(&replaced).await;
         let mut built = Vec::new();

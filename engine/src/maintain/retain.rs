@@ -73,7 +73,7 @@ impl<B: Backend> Core<B> {
     pub(super) async fn drop_dead_segments(self: &Rc<Self>) -> Result<(), MaintainError> {
         let dead: Vec<(FileNumber, SegmentKind)> = {
             let state = self.state();
-            let dead = state.segments.values().filter(|segment| segment.live_runs == 0 && !segment.arriving);
+            let dead = state.segments.values().filter(|segment| segment.is_dead());
             dead.map(|segment| (segment.meta.file, segment.meta.kind)).collect()
         };
         for (file, kind) in dead {
@@ -81,8 +81,12 @@ impl<B: Backend> Core<B> {
                 self.maintain.notify(usize::MAX); // it becomes a WAL file again
                 continue;
             }
+            if !self.state_mut().take_segment(file) {
+                continue;
+            }
             self.files.forget(file);
-            self.commit_manifest(vec![Change::SegmentRemoved(file)]).await?;
+            let committed = self.commit_manifest(vec![Change::SegmentRemoved(file)]).await;
+            committed.inspect_err(|_| self.state_mut().give_back_segment(file))?;
             self.state_mut().segments.remove(&file);
             let removed = self.reactor.run(Op::Remove { path: self.path(file) }).await;
             if let Err(error) = removed {
@@ -95,11 +99,15 @@ impl<B: Backend> Core<B> {
 
     /// Gives a dead promoted segment back to the WAL ring: its blocks are written already.
     pub(super) async fn recycle(self: &Rc<Self>, number: FileNumber) -> Result<(), MaintainError> {
+        if !self.state_mut().take_segment(number) {
+            return Ok(());
+        }
         let file_bytes = self.state().wal.file_bytes;
         let unread = self.files.forget(number);
         // The file stops being a segment before its bytes change. If the engine ends in between,
         // it is in no manifest, and opening takes it for what it is: nobody's.
-        self.commit_manifest(vec![Change::SegmentRemoved(number)]).await?;
+        let committed = self.commit_manifest(vec![Change::SegmentRemoved(number)]).await;
+        committed.inspect_err(|_| self.state_mut().give_back_segment(number))?;
         self.state_mut().segments.remove(&number);
         let path = self.path(number);
         if !unread {

@@ -140,7 +140,8 @@ impl Found<'_> {
     fn add_segments(&self, state: &mut State) {
         for (file, runs) in self.footers {
             let meta = self.loaded.manifest.segments[file].clone();
-            let mut segment = SegmentState { meta, live_bytes: 0, live_runs: 0, arriving: false };
+            let mut segment =
+                SegmentState { meta, live_bytes: 0, live_runs: 0, arriving: false, taken: false };
             for run in runs {
                 let Some(partition) = state.partitions.get_mut(run.partition) else { continue };
                 if run.end_offset <= partition.log_start {

@@ -25,11 +25,22 @@ pub(crate) struct SegmentState {
     pub live_runs: u32,
     /// Partitions are still changing over to it.
     pub arriving: bool,
+    /// A background task is rewriting, recycling or removing it: no other may.
+    pub taken: bool,
 }
 
 impl SegmentState {
     /// Whether it is in use, and every partition that will refer to it does.
     pub(crate) fn is_settled(&self) -> bool {
+        !self.taken && self.is_live()
+    }
+
+    /// Whether nobody needs it any more, and nobody is at it.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.live_runs == 0 && !self.arriving && !self.taken
+    }
+
+    fn is_live(&self) -> bool {
         self.live_runs > 0 && !self.arriving
     }
 }
@@ -92,11 +103,25 @@ impl State {
         Some(id)
     }
 
+    /// Takes a segment for a background task. False if another has it, or it is gone.
+    pub(crate) fn take_segment(&mut self, file: FileNumber) -> bool {
+        let Some(segment) = self.segments.get_mut(&file).filter(|segment| !segment.taken) else {
+            return false;
+        };
+        segment.taken = true;
+        true
+    }
+
+    /// Lets go of a segment that was taken and is still there.
+    pub(crate) fn give_back_segment(&mut self, file: FileNumber) {
+        if let Some(segment) = self.segments.get_mut(&file) {
+            segment.taken = false;
+        }
+    }
+
     /// A promoted segment that nobody needs any more.
     pub(crate) fn recyclable(&self) -> Option<FileNumber> {
-        let dead = |segment: &&SegmentState| {
-            segment.live_runs == 0 && !segment.arriving && segment.meta.kind == SegmentKind::Promoted
-        };
+        let dead = |segment: &&SegmentState| segment.is_dead() && segment.meta.kind == SegmentKind::Promoted;
         self.segments.values().filter(dead).map(|segment| segment.meta.file).min()
     }
 
