@@ -1,5 +1,7 @@
 //! Notes the commit that is built: a figure travels with it. Empty outside a checkout.
 
+#![forbid(unsafe_code)]
+
 use std::process::Command;
 
 fn main() {
