@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use thalweg::{AppendResult, Partition, Record, Ticket};
+use thalweg::{AppendResult, Batch, Partition, Record, Ticket};
 
 use crate::Result;
 
@@ -123,6 +123,28 @@ pub fn closed(
     }
     Ok(Loaded { records, time: begin.elapsed(), latency })
 }
+
+/// Appends `bytes` of records of `record_bytes`, `batch_records` an append, so many appends in flight
+/// that the disk is what it waits for.
+///
+/// # Errors
+/// The first append's that fails.
+pub fn fill(partition: &Partition, bytes: u64, record_bytes: usize, batch_records: usize) -> Result<()> {
+    let batch = Batch::from(vec![Record::new(vec![b'x'; record_bytes]); batch_records]);
+    let mut flying: VecDeque<Ticket<AppendResult>> = VecDeque::with_capacity(FILL_IN_FLIGHT);
+    for _ in 0..bytes.div_ceil((record_bytes * batch_records) as u64) {
+        if flying.len() == FILL_IN_FLIGHT
+            && let Some(ticket) = flying.pop_front()
+        {
+            ticket.wait()?;
+        }
+        flying.push_back(partition.append(batch.clone()));
+    }
+    Ok(flying.into_iter().try_for_each(|ticket| ticket.wait().map(drop))?)
+}
+
+/// Appends in flight while a log is filled.
+const FILL_IN_FLIGHT: usize = 64;
 
 /// Sends `per_s` appends a second by the clock, to `partitions` in turn. Latency counts from when
 /// an append was due.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use thalweg::{Batch, Engine, FetchError, Partition, PartitionConfig, ReadFrom, Record};
+use thalweg::{Engine, FetchError, Partition, PartitionConfig, ReadFrom};
 
 use crate::Result;
 use crate::append::{kept, warm_up};
@@ -16,11 +16,10 @@ use crate::load::{self, Loaded, Waiting};
 use crate::result::{Loop, Target, Unit};
 
 /// Bytes that the scan reads before it begins anew: far more than the tail cache.
-const COLD_BYTES: usize = 512 << 20;
+const COLD_BYTES: u64 = 512 << 20;
 /// Tail cache, bytes.
 const CACHE_BYTES: u64 = 16 << 20;
-/// Batches in flight while the scan's partition is filled, and records in each.
-const FILL_IN_FLIGHT: usize = 16;
+/// Records of an append that fills it.
 const FILL_RECORDS: usize = 64;
 /// A latency measurement lasts so many times longer than others: it is about one in a hundred.
 const LONGER: u32 = 4;
@@ -49,7 +48,7 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
     let cold = engine.create("cold", PartitionConfig::default())?;
     let hot = engine.create("hot", kept())?;
     (bench.progress)("filling what the scan reads");
-    fill(&cold)?;
+    load::fill(&cold, COLD_BYTES, load::RECORD_BYTES, FILL_RECORDS)?;
     warm_up(&hot)?;
     settle(&engine)?;
     run_at(Place::Caller);
@@ -101,20 +100,6 @@ fn one_load(
     let what = format!("cold scan beside {words}");
     report.figure(&format!("{id}.scan"), &what, Unit::BytesPerS, &speeds);
     Ok(())
-}
-
-fn fill(partition: &Partition) -> Result<()> {
-    let batch = Batch::from(vec![Record::new(vec![b'c'; load::RECORD_BYTES]); FILL_RECORDS]);
-    let mut flying = std::collections::VecDeque::new();
-    for _ in 0..COLD_BYTES / (FILL_RECORDS * load::RECORD_BYTES) {
-        if flying.len() == FILL_IN_FLIGHT
-            && let Some(ticket) = flying.pop_front()
-        {
-            thalweg::Ticket::wait(ticket)?;
-        }
-        flying.push_back(partition.append(batch.clone()));
-    }
-    Ok(flying.into_iter().try_for_each(|ticket| ticket.wait().map(drop))?)
 }
 
 fn send(hot: &Partition, load: Load, time: Duration) -> Result<Loaded> {

@@ -8,17 +8,16 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use thalweg::{Batch, Config, Engine, PartitionConfig, ReadFrom, Record};
+use thalweg::{Config, Engine, PartitionConfig, ReadFrom};
 use thalweg_io::{AlignedBuf, BLOCK, CommitStrategy, FileId, OpenMode, Reactor, UringBackend};
 
 use crate::Result;
 use crate::bench::Bench;
+use crate::load;
 use crate::result::{Target, Unit};
 
 /// Bytes of one request to the device.
 const REQUEST_BYTES: usize = 1 << 20;
-/// Appends in flight while the partition is filled.
-const FILL_IN_FLIGHT: usize = 64;
 /// Tail cache while reading, bytes: nothing that is read is in it.
 const CACHE_BYTES: u64 = 8 << 20;
 const NAME: &str = "cold";
@@ -107,22 +106,7 @@ pub fn measure(dir: &Path, options: &Options) -> Result<Vec<Round>> {
 fn fill(dir: &Path, options: &Options) -> Result<()> {
     let engine = Engine::open(Config::new(dir))?;
     let partition = engine.create(NAME, PartitionConfig::default())?;
-    let value = vec![b'x'; options.record_bytes];
-    let mut flying: VecDeque<thalweg::Ticket<thalweg::AppendResult>> = VecDeque::new();
-    let mut bytes = 0u64;
-    while bytes < options.bytes {
-        if flying.len() == FILL_IN_FLIGHT
-            && let Some(ticket) = flying.pop_front()
-        {
-            ticket.wait()?;
-        }
-        let records: Vec<Record> = (0..options.batch_records).map(|_| Record::new(value.clone())).collect();
-        bytes += (options.record_bytes * options.batch_records) as u64;
-        flying.push_back(partition.append(Batch::from(records)));
-    }
-    for ticket in flying {
-        ticket.wait()?;
-    }
+    load::fill(&partition, options.bytes, options.record_bytes, options.batch_records)?;
     engine.close()?;
     Ok(())
 }

@@ -4,23 +4,21 @@
 //! The crash is real: a child process appends, [`load`] in it, and is killed. Its WAL file is so long
 //! that nothing of it is sealed. Opening changes nothing about that, so every round reads the same.
 
-use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use thalweg::{AppendResult, Batch, Config, Engine, PartitionConfig, Record, Ticket};
+use thalweg::{Config, Engine, PartitionConfig};
 
 use crate::Result;
 use crate::bench::Bench;
+use crate::load;
 use crate::read::read_device;
 use crate::result::{Target, Unit};
 
 /// Tail cache, bytes: opening does not depend on it.
 const CACHE_BYTES: u64 = 8 << 20;
-/// Appends in flight in the child.
-const IN_FLIGHT: usize = 64;
 /// What the child says when the WAL is as full as it shall be.
 const FULL: &str = "full";
 
@@ -126,21 +124,7 @@ pub fn load(dir: &Path, options: &Options) -> Result<()> {
 
 fn append(engine: &Engine, bytes_max: u64, options: &Options) -> Result<()> {
     let partition = engine.create("filled", PartitionConfig::default())?;
-    let value = vec![b'x'; options.record_bytes];
-    let mut flying: VecDeque<Ticket<AppendResult>> = VecDeque::new();
-    let mut bytes = 0;
-    while bytes < bytes_max {
-        if flying.len() == IN_FLIGHT
-            && let Some(ticket) = flying.pop_front()
-        {
-            ticket.wait()?;
-        }
-        let records: Vec<_> = (0..options.batch_records).map(|_| Record::new(value.clone())).collect();
-        bytes += (options.batch_records * options.record_bytes) as u64;
-        flying.push_back(partition.append(Batch::from(records)));
-    }
-    flying.into_iter().try_for_each(|ticket| ticket.wait().map(drop))?;
-    Ok(())
+    load::fill(&partition, bytes_max, options.record_bytes, options.batch_records)
 }
 
 /// Measures in `dir`, which should be empty. `child` runs [`load`] there with the same options and its
