@@ -1,7 +1,7 @@
 //! Opening after a crash with a long WAL, against the device's sequential read of the same files, and
 //! opening a log whose records are in segments.
 //!
-//! The crash is real: a child process appends, [`load`] in it, and is killed. Its WAL file is so long
+//! The crash is real: a child process appends, [`load()`] in it, and is killed. Its WAL file is so long
 //! that nothing of it is sealed. Opening changes nothing about that, so every round reads the same.
 
 use std::io::{BufRead, BufReader};
@@ -28,7 +28,7 @@ const CLEAN_BYTES_QUICK: u64 = 1 << 30;
 /// Length of the WAL that is read back, and of a quick run's.
 const WAL_BYTES: u64 = 1 << 30;
 const WAL_BYTES_QUICK: u64 = 256 << 20;
-/// Runs it all. The program itself is run again as `bench fill-wal DIR BYTES`, which calls [`load`].
+/// Runs it all. The program itself is run again as `bench fill-wal DIR BYTES`, which calls [`load()`].
 ///
 /// # Errors
 /// The engine's and the host's.
@@ -127,7 +127,7 @@ fn append(engine: &Engine, bytes_max: u64, options: &Options) -> Result<()> {
     load::fill(&partition, bytes_max, options.record_bytes, options.batch_records)
 }
 
-/// Measures in `dir`, which should be empty. `child` runs [`load`] there with the same options and its
+/// Measures in `dir`, which should be empty. `child` runs [`load()`] there with the same options and its
 /// output piped; it is killed when the WAL is full.
 ///
 /// # Errors
