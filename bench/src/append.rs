@@ -55,26 +55,6 @@ impl Styles {
         let waited = engine.create("engine", kept())?;
         Ok(Styles { floor: Floor::open(&bench.dir)?, shard, turned, engine, waited })
     }
-
-    /// One append at a time on a shard of the calling thread.
-    fn turn(&mut self, time: Duration) -> Result<Histogram<u64>> {
-        let (record, mut latency) = (load::record(), load::histogram());
-        let begin = Instant::now();
-        let mut last = begin;
-        while last.duration_since(begin) < time {
-            let ticket = self.turned.append(record.clone());
-            while !ticket.is_ready() {
-                if !self.shard.turn() {
-                    self.shard.park();
-                }
-            }
-            ticket.wait()?;
-            let now = Instant::now();
-            load::note(&mut latency, now.duration_since(last));
-            last = now;
-        }
-        Ok(latency)
-    }
 }
 
 /// A partition that keeps little, so that the device's blocks are used again.
@@ -106,7 +86,7 @@ fn one_in_flight(bench: &Bench<'_>) -> Result<()> {
         run_at(Place::Shard);
         let dsync = styles.floor.measure(FloorKind::Dsync, LONE_GROUP_BYTES, time)?;
         let sync = styles.floor.measure(FloorKind::WriteThenSync, LONE_GROUP_BYTES, time)?;
-        let turn = styles.turn(time)?;
+        let turn = load::turned(&mut styles.shard, &styles.turned, 1, time)?.latency;
         run_at(Place::Caller);
         let spin = load::one_by_one(&styles.waited, Waiting::Spin, time)?.latency;
         let park = load::one_by_one(&styles.waited, Waiting::Park, time)?.latency;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use thalweg::{AppendResult, Batch, Partition, Record, Ticket};
+use thalweg::{AppendResult, Batch, OwnedShard, Partition, Record, Ticket};
 
 use crate::Result;
 
@@ -122,6 +122,41 @@ pub fn closed(
         }
     }
     Ok(Loaded { records, time: begin.elapsed(), latency })
+}
+
+/// Keeps `in_flight` appends in flight on a shard of the calling thread, which turns and sleeps as the
+/// shard says.
+///
+/// # Errors
+/// The first append's that fails.
+pub fn turned(
+    shard: &mut OwnedShard,
+    partition: &Partition,
+    in_flight: usize,
+    time: Duration,
+) -> Result<Loaded> {
+    let (record, mut latency) = (record(), histogram());
+    let mut flying: VecDeque<(Instant, Ticket<AppendResult>)> = VecDeque::with_capacity(in_flight);
+    let begin = Instant::now();
+    let mut now = begin;
+    while now.duration_since(begin) < time || !flying.is_empty() {
+        let sending = now.duration_since(begin) < time;
+        while sending && flying.len() < in_flight {
+            flying.push_back((now, partition.append(record.clone())));
+        }
+        while flying.front().is_some_and(|(_, ticket)| !ticket.is_ready()) {
+            if !shard.turn() {
+                shard.park();
+            }
+        }
+        now = Instant::now();
+        while flying.front().is_some_and(|(_, ticket)| ticket.is_ready()) {
+            let Some((since, ticket)) = flying.pop_front() else { break };
+            ticket.wait()?;
+            note(&mut latency, now.duration_since(since));
+        }
+    }
+    Ok(Loaded { records: latency.len(), time: begin.elapsed(), latency })
 }
 
 /// Appends `bytes` of records of `record_bytes`, `batch_records` an append, so many appends in flight

@@ -2,18 +2,21 @@
 //!
 //! Two engines that are open at once disturb each other: their threads poll on the same core, and
 //! their files lie elsewhere on the device. So one is open at a time, all on one directory: how it
-//! commits is a setting of its opening. A second measurement of one strategy in every round shows
-//! how far apart two equal ones are.
+//! commits is a setting of its opening. The shard belongs to the calling thread, so that no second
+//! thread polls: where the device is a loop over a file, or the ring's writes run in kernel threads,
+//! on a small machine those would wait for it. A second measurement of one strategy in every round
+//! shows how far apart two equal ones are; where that is further than the target allows, so is the
+//! noise, and the run says that it can't tell.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use thalweg::Engine;
+use thalweg::OwnedShard;
 use thalweg::config::CommitSetting;
 
 use crate::Result;
 use crate::append::{kept, warm_up};
 use crate::bench::{Bench, Place, run_at, settle};
-use crate::load::{self, Waiting};
+use crate::load;
 use crate::result::{Line, Sweep, Target, Unit, median};
 
 /// The directory and the partition that all share.
@@ -28,13 +31,15 @@ const WARM_UP: Duration = Duration::from_millis(100);
 /// The background is quiet when it wrote nothing for so long. It is waited for so many times.
 const QUIET: Duration = Duration::from_millis(50);
 const QUIET_WAITS_MAX: u32 = 40;
+/// How long a shard with nothing to do sleeps meanwhile.
+const STEP: Duration = Duration::from_millis(1);
 
 /// One way to open the directory, and what it came to, round by round.
 struct Candidate {
     /// Last part of the names of its figures.
     id: String,
     setting: CommitSetting,
-    /// One append in flight, spinning caller, µs.
+    /// One append in flight, µs.
     p50_us: Vec<f64>,
     /// Records a second with [`MANY`] in flight.
     per_s: Vec<f64>,
@@ -47,17 +52,15 @@ impl Candidate {
 
     /// Opens the directory in this way, measures, and closes it.
     fn measure(&mut self, bench: &Bench<'_>) -> Result<()> {
-        let engine = open(bench, self.setting)?;
-        let partition = engine.partition(NAME)?;
-        let partitions = std::slice::from_ref(&partition);
-        run_at(Place::Caller);
-        quiet(&engine)?;
-        load::one_by_one(&partition, Waiting::Spin, WARM_UP)?;
-        let alone = load::one_by_one(&partition, Waiting::Spin, bench.time())?;
-        let many = load::closed(partitions, MANY, Waiting::Spin, bench.time())?;
+        let mut shard = open(bench, self.setting)?;
+        let partition = shard.log().partition(NAME)?;
+        quiet(&mut shard)?;
+        load::turned(&mut shard, &partition, 1, WARM_UP)?;
+        let alone = load::turned(&mut shard, &partition, 1, bench.time())?;
+        let many = load::turned(&mut shard, &partition, MANY, bench.time())?;
         self.p50_us.push(alone.latency.value_at_quantile(0.5) as f64 / 1000.0);
         self.per_s.push(many.per_s());
-        engine.close()?;
+        shard.close()?;
         Ok(())
     }
 }
@@ -84,7 +87,7 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
 
 /// Fills the directory until its files are used again; the strategy that its probe chose.
 fn prepare(bench: &Bench<'_>) -> Result<CommitSetting> {
-    let engine = open(bench, CommitSetting::Auto)?;
+    let engine = bench.engine(NAME, |config| config.commit.strategy = CommitSetting::Auto)?;
     let strategy = engine.commit().strategy;
     warm_up(&engine.create(NAME, kept())?)?;
     settle(&engine)?;
@@ -93,22 +96,29 @@ fn prepare(bench: &Bench<'_>) -> Result<CommitSetting> {
     Ok(chosen.ok_or("the strategy chosen has no name")?)
 }
 
-fn open(bench: &Bench<'_>, setting: CommitSetting) -> Result<Engine> {
-    bench.engine(NAME, |config| config.commit.strategy = setting)
+fn open(bench: &Bench<'_>, setting: CommitSetting) -> Result<OwnedShard> {
+    run_at(Place::Shard);
+    let mut config = bench.config(NAME);
+    (config.commit.strategy, config.shards) = (setting, None);
+    Ok(OwnedShard::open(config)?)
 }
 
-/// Waits until the background has caught up with what was left at the last closing. An engine that
+/// Turns until the background has caught up with what was left at the last closing. A shard that
 /// never does is measured as it is.
-fn quiet(engine: &Engine) -> Result<()> {
-    let written = || engine.stats(0).wait().map(|stats| stats.background_bytes).ok_or("the engine is closed");
-    let mut before = written()?;
+fn quiet(shard: &mut OwnedShard) -> Result<()> {
+    let mut before = None;
     for _ in 0..QUIET_WAITS_MAX {
-        std::thread::sleep(QUIET);
-        let now = written()?;
-        if now == before {
+        let begin = Instant::now();
+        while begin.elapsed() < QUIET {
+            if !shard.turn() {
+                std::thread::sleep(STEP);
+            }
+        }
+        let asked = shard.log().stats(0);
+        let now = shard.block_on(asked).ok_or("the shard is closed")?.background_bytes;
+        if before.replace(now) == Some(now) {
             break;
         }
-        before = now;
     }
     Ok(())
 }
