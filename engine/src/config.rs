@@ -216,8 +216,8 @@ pub struct SegmentConfig {
     pub live_percent_min: u32,
     /// How often retention, merging and compaction look for work, ms.
     pub check_interval_ms: u64,
-    /// Most bytes per second for background I/O while commits are in flight. Without commits it
-    /// takes the whole device.
+    /// Most bytes per second for background I/O of a shard while commits are in flight, for reads and
+    /// for the rest each. Without commits it takes the whole device, as does what appends wait for.
     pub background_bytes_per_s: u64,
 }
 

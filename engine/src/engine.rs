@@ -230,7 +230,10 @@ pub(crate) fn make_log(config: &Arc<Config>, opened: &[Opened], next_joint: u64)
         pool: Arc::new(SlotPool::new(SLOTS_KEPT_MAX)),
         limits: limits.clone(),
         fetch_bytes_max: config.read.fetch_bytes_max,
-        ahead: AheadBudget::new(config.read.ahead_bytes_max),
+        ahead: AheadBudget::new(
+            config.read.ahead_bytes_max,
+            config.read.fetch_bytes_max.max(config.limits.batch_bytes_max),
+        ),
     });
     let log = Log::new(links.collect(), limits.clone(), next_joint);
     for (name, id) in opened.iter().flat_map(|opened| &opened.partitions) {

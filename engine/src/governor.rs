@@ -190,7 +190,7 @@ impl Pace {
     fn reserve(&self, work: Work, bytes: usize, now: Nanos, rate_max: f64) -> Nanos {
         let least = if work == Work::Upkeep { UPKEEP_RATE_MIN } else { READ_RATE_MIN };
         let lane = self.lane(work);
-        let rate = (lane.rate.load(Ordering::Relaxed) as f64).min(rate_max).max(least);
+        let rate = (lane.rate.load(Ordering::Relaxed) as f64).max(least).min(rate_max);
         let cost = (bytes as f64 / rate * 1e9) as u64;
         let take = |next: u64| Some(next.max(now.0) + cost);
         let before = lane.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
@@ -291,8 +291,7 @@ impl<B: Backend> Governor<B> {
     /// Waits until there may be a request of `want` bytes, or of fewer: a multiple of [`BLOCK`],
     /// unless it is `want` itself.
     pub(crate) async fn permit(&self, work: Work, want: usize) -> Permit<'_, B> {
-        let urgent = work == Work::Upkeep && self.urgent.get();
-        self.permit_if(work, want, urgent || self.is_quiet()).await
+        self.permit_if(work, want, false).await
     }
 
     /// Leave for upkeep that appends would wait for: at once, but in requests that they get past.
@@ -300,12 +299,19 @@ impl<B: Backend> Governor<B> {
         self.permit_if(Work::Upkeep, want.min(URGENT_REQUEST_BYTES_MAX), true).await
     }
 
-    async fn permit_if(&self, work: Work, want: usize, free: bool) -> Permit<'_, B> {
+    /// Whether a request need not be held back just now: commits are not under way, or about to stop
+    /// for want of what it does.
+    fn is_free(&self, work: Work) -> bool {
+        (work == Work::Upkeep && self.urgent.get()) || self.is_quiet()
+    }
+
+    async fn permit_if(&self, work: Work, want: usize, awaited: bool) -> Permit<'_, B> {
         let now = self.reactor.now();
-        let (bytes_max, depth_max) = match work {
-            _ if free => (REQUEST_BYTES_MAX, QUIET_DEPTH_MAX),
-            Work::Read => (BUSY_REQUEST_BYTES_MAX.0, BUSY_DEPTH_MAX),
-            Work::Upkeep => (BUSY_REQUEST_BYTES_MAX.1, BUSY_DEPTH_MAX),
+        let free = awaited || self.is_free(work);
+        let bytes_max = match work {
+            _ if free => REQUEST_BYTES_MAX,
+            Work::Read => BUSY_REQUEST_BYTES_MAX.0,
+            Work::Upkeep => BUSY_REQUEST_BYTES_MAX.1,
         };
         let bytes = want.min(bytes_max);
         debug_assert!(bytes == want || bytes.is_multiple_of(BLOCK));
@@ -317,7 +323,9 @@ impl<B: Backend> Governor<B> {
             // Let the shard turn between two requests all the same.
             self.reactor.yield_now().await;
         }
-        while !self.pace.enter(work, depth_max) {
+        // Looked at anew each time: commits may have stopped meanwhile, for want of this very request.
+        let depth_max = || if awaited || self.is_free(work) { QUIET_DEPTH_MAX } else { BUSY_DEPTH_MAX };
+        while !self.pace.enter(work, depth_max()) {
             self.wait_for_end().await;
         }
         self.bytes.set(self.bytes.get() + bytes as u64);

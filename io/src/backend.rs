@@ -182,7 +182,8 @@ pub enum Op {
         file: FileId,
     },
     /// Reserves space so that `file` is at least `len` bytes long. The blocks read as zeros; only
-    /// writing them makes later commits cheap.
+    /// writing them makes later commits cheap. Answers [`Reply::Done`], or [`Reply::Unreserved`] where
+    /// the file system has no `fallocate`: the length grows, and a write may still find no space.
     Allocate {
         /// The file.
         file: FileId,
@@ -252,6 +253,8 @@ pub enum Reply {
     Read(usize),
     /// The names in a directory, sorted.
     Listed(Vec<Entry>),
+    /// The file is as long as asked for, but no space is reserved.
+    Unreserved,
 }
 
 /// The end of an operation.

@@ -61,7 +61,7 @@ impl RealFiles {
             Op::List { path } => return self.list(&path).map(Reply::Listed),
             Op::Close { file } => drop(self.remove(file)?),
             Op::Sync { file } => self.sync(file)?,
-            Op::Allocate { file, len } => self.allocate(file, len)?,
+            Op::Allocate { file, len } => return self.allocate(file, len),
             Op::Truncate { file, len } => self.truncate(file, len)?,
             Op::Rename { from, to } => self.rename(&from, &to)?,
             Op::Remove { path } => self.remove_path(&path)?,
@@ -100,14 +100,14 @@ impl RealFiles {
     }
 
     /// Reserves space so that a file is at least `len` bytes long.
-    pub(crate) fn allocate(&self, file: FileId, len: u64) -> io::Result<()> {
+    pub(crate) fn allocate(&self, file: FileId, len: u64) -> io::Result<Reply> {
         let fd = self.get(file)?;
         if len == 0 {
-            return Ok(());
+            return Ok(Reply::Done);
         }
         match retry_on_intr(|| rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, len)) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => extend(fd, len),
-            result => Ok(result?),
+            result => Ok(result.map(|()| Reply::Done)?),
         }
     }
 
@@ -221,7 +221,7 @@ fn use_direct_io(fd: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// `fallocate` for a file system without it: the length grows, space is only taken by writes.
-pub(crate) fn extend(fd: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+pub(crate) fn extend(fd: BorrowedFd<'_>, len: u64) -> io::Result<Reply> {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Ordering::Relaxed) {
         tracing::warn!("the file system has no fallocate: space is taken when files are first written");
@@ -229,7 +229,7 @@ pub(crate) fn extend(fd: BorrowedFd<'_>, len: u64) -> io::Result<()> {
     if rustix::fs::fstat(fd)?.st_size.unsigned_abs() < len {
         retry_on_intr(|| rustix::fs::ftruncate(fd, len))?;
     }
-    Ok(())
+    Ok(Reply::Unreserved)
 }
 
 /// Tells that a backend makes commits of two parts from now on.

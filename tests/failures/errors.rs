@@ -39,6 +39,29 @@ fn a_failed_write_stops_the_shard_and_nothing_is_acknowledged_after() {
 }
 
 #[test]
+fn a_wal_file_that_can_not_be_filled_is_replaced_before_it_is_used() {
+    for kind in [OpKind::Write, OpKind::Sync] {
+        on_disks(async |mut host| {
+            host.open().await;
+            let p = host.create("p").await;
+            // The first file made after formatting, while the log is still busy with those it has.
+            host.disk.fail_next(kind, "0000000000000002.log", EIO);
+            let mut end = 0;
+            while host.disk.faults_fired() == 0 {
+                end = fill(&mut host, &p, end, 10).await;
+                host.pause(1).await;
+                assert!(end < 100_000, "no file is made");
+            }
+            end = fill(&mut host, &p, end, 2000).await;
+            assert!(host.stats().await.background_errors > 0);
+            check(&mut host, 0, end).await;
+            host.reopen().await;
+            check(&mut host, 0, end).await;
+        });
+    }
+}
+
+#[test]
 fn a_failed_manifest_stops_the_shard_and_reopening_finds_everything() {
     for (kind, what) in [(OpKind::Write, "MANIFEST"), (OpKind::Sync, "MANIFEST")] {
         on_disks(async |mut host| {

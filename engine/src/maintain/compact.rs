@@ -31,7 +31,8 @@ impl KeyMap {
             return Ok(());
         }
         let most = batch.body().len() + batch.header().record_count as usize * KEY_OVERHEAD;
-        if self.bytes + most > KEY_BYTES_MAX {
+        // One batch is always taken, however large: otherwise there would never be an end to it.
+        if self.bytes > 0 && self.bytes + most > KEY_BYTES_MAX {
             self.end = Some(batch.base_offset());
             return Ok(());
         }
@@ -99,4 +100,49 @@ pub(super) fn compact_batch(batch: &BatchView, keys: &KeyMap, horizon_ms: i64) -
     let mut header = BatchHeader { len: bytes.len() as u32, record_count: kept, max_timestamp_ms, ..*header };
     header.crc = header.seal(&mut bytes);
     Ok(Keep::Part(header, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use thalweg_io::{AlignedBuf, View};
+
+    use super::*;
+    use crate::ids::{LeaderEpoch, PartitionId};
+    use crate::record::{Record, encoded_len_max, write_record};
+
+    /// A batch of `records` records with the same short key.
+    fn batch(base_offset: u64, records: u32) -> BatchView {
+        let record = Record::new("v").with_key("k");
+        let mut bytes = vec![0; BATCH_HEADER_BYTES];
+        let mut out = vec![0; encoded_len_max(&record)];
+        for delta in 0..records {
+            let len = write_record(&mut out, &record, delta, 0);
+            bytes.extend_from_slice(&out[..len]);
+        }
+        let header = BatchHeader {
+            crc: 0,
+            len: bytes.len() as u32,
+            partition: PartitionId(0),
+            leader_epoch: LeaderEpoch(0),
+            base_offset: Offset(base_offset),
+            offset_span: records,
+            record_count: records,
+            base_timestamp_ms: 0,
+            max_timestamp_ms: 0,
+            kind: BatchKind::Records,
+        };
+        BatchView::checked(header, View::of(AlignedBuf::padded(&bytes), bytes.len()))
+    }
+
+    #[test]
+    fn keys_of_one_batch_are_known_however_many() {
+        let many = (KEY_BYTES_MAX / KEY_OVERHEAD) as u32 + 1;
+        let mut keys = KeyMap::default();
+        keys.note(&batch(0, many)).unwrap();
+        assert_eq!(keys.end(), None);
+        assert!(keys.is_last(b"k", Offset(u64::from(many) - 1)) && !keys.is_last(b"k", Offset(0)));
+        // Whatever follows may not fit: it is left to the next time.
+        keys.note(&batch(u64::from(many), many)).unwrap();
+        assert_eq!(keys.end(), Some(Offset(u64::from(many))));
+    }
 }

@@ -134,8 +134,10 @@ async fn keep_sealed<B: Backend>(core: Rc<Core<B>>) {
         match core.seal_oldest().await {
             Ok(false) => core.rest(core.config.segment.check_interval_ms * 1000).await,
             sealed => {
-                // Retention may let go of something now.
-                core.maintain.notify(usize::MAX);
+                if sealed.is_ok() {
+                    // Retention may let go of something now.
+                    core.maintain.notify(usize::MAX);
+                }
                 failures = if sealed.is_ok() { 0 } else { failures + 1 };
                 let lasting = failures >= SEAL_FAILURES_MAX;
                 let failure = sealed.as_ref().err().filter(|_| lasting).map(|error| error.to_string().into());

@@ -1,13 +1,14 @@
-//! Spare WAL files: zero-filled before use, so that a commit changes no extent of the file system.
+//! Spare WAL files: zero-filled ahead of use, so that a commit changes no extent of the file system.
 //!
 //! A commit into blocks never written costs 1.4 to 2.9 times as much, and with a journalling file
-//! system it is the journal that a lost write then cuts.
+//! system it is the journal that a lost write then cuts. Where appends come faster than zeros they do
+//! not wait: the space is reserved.
 
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use thalweg_io::{AlignedBuf, Backend, Durability, FileId, Op, OpenMode};
+use thalweg_io::{AlignedBuf, Backend, Durability, FileId, Op, OpenMode, Reply};
 
 use crate::governor::{Governor, REQUEST_BYTES_MAX, Work};
 use crate::ids::FileNumber;
@@ -39,7 +40,8 @@ pub(crate) async fn zero_fill<B: Backend>(
     Ok(())
 }
 
-/// Makes a file of `len` bytes that reads as zeros, durable under `path`; `filled` writes them too.
+/// Makes a file of `len` bytes that reads as zeros, durable under `path`; `filled` writes them too, as is
+/// done where no space can be reserved. Returns whether they are written.
 ///
 /// # Errors
 /// The host's; nothing is left under `path` then.
@@ -48,7 +50,7 @@ pub(crate) async fn make_file<B: Backend>(
     path: PathBuf,
     len: u64,
     filled: bool,
-) -> io::Result<FileId> {
+) -> io::Result<(FileId, bool)> {
     let reactor = governor.reactor();
     let temporary = path.with_extension("tmp");
     match reactor.run(Op::Remove { path: temporary.clone() }).await {
@@ -57,21 +59,25 @@ pub(crate) async fn make_file<B: Backend>(
     }
     let (file, _) = reactor.open(&temporary, OpenMode::CreateNew).await?;
     let made = async {
-        reactor.run(Op::Allocate { file, len }).await?;
+        let reply = reactor.start(Op::Allocate { file, len }).await.result?;
+        let filled = filled || matches!(reply, Reply::Unreserved);
         if filled {
             zero_fill(governor, file, 0, len).await?;
         }
         reactor.run(Op::Sync { file }).await?;
         reactor.run(Op::Rename { from: temporary.clone(), to: path.clone() }).await?;
         let dir = path.parent().map(PathBuf::from).unwrap_or_default();
-        reactor.run(Op::SyncDir { path: dir }).await
+        reactor.run(Op::SyncDir { path: dir }).await?;
+        Ok(filled)
     };
-    if let Err(error) = made.await {
-        let _ = reactor.run(Op::Close { file }).await;
-        let _ = reactor.run(Op::Remove { path: temporary }).await;
-        return Err(error);
+    match made.await {
+        Ok(filled) => Ok((file, filled)),
+        Err(error) => {
+            let _ = reactor.run(Op::Close { file }).await;
+            let _ = reactor.run(Op::Remove { path: temporary }).await;
+            Err(error)
+        }
     }
-    Ok(file)
 }
 
 /// How the next spare file is come by.
@@ -113,7 +119,7 @@ impl<B: Backend> Core<B> {
         let number: FileNumber = self.state_mut().take_file_number();
         let file_bytes = self.state().wal.file_bytes;
         let path = self.path(number);
-        let id = make_file(&self.governor, path.clone(), file_bytes, filled).await?;
+        let (id, filled) = make_file(&self.governor, path.clone(), file_bytes, filled).await?;
         // Named in the manifest before it is used: if it is missing later, that is a loss.
         if let Err(error) = self.commit_manifest(vec![Change::WalFileAdded(number)]).await {
             let error = MaintainError::from(error);
@@ -123,17 +129,36 @@ impl<B: Backend> Core<B> {
             }
             return Err(error);
         }
-        self.state_mut().wal.spares.push_back(SpareFile { number, id });
-        if filled {
-            return Ok(());
+        {
+            let mut state = self.state_mut();
+            state.wal.spares.push_back(SpareFile { number, id });
+            state.out_of_space = false;
+            if filled {
+                return Ok(());
+            }
+            state.wal.filling = Some(Filling { number, writing: false, wanted: false });
         }
-        self.state_mut().wal.filling = Some(Filling { number, writing: false, wanted: false });
         self.mailbox.wake();
         let written = self.fill_spare(number, id, file_bytes).await;
-        if self.state().wal.is_filling(number) {
+        let ours = self.state().wal.is_filling(number);
+        if ours {
             self.state_mut().wal.filling = None;
         }
+        if ours && written.is_err() {
+            self.discard_spare(SpareFile { number, id }).await?;
+        }
         Ok(written?)
+    }
+
+    /// Takes a spare file out of the ring that could not be filled: a group would fail there too.
+    async fn discard_spare(self: &Rc<Self>, spare: SpareFile) -> Result<(), MaintainError> {
+        self.state_mut().wal.spares.retain(|each| each.number != spare.number);
+        // Whoever waits for a file looks again.
+        self.mailbox.wake();
+        let _ = self.reactor.run(Op::Close { file: spare.id }).await;
+        self.commit_manifest(vec![Change::WalFileRemoved(spare.number)]).await?;
+        let _ = self.reactor.run(Op::Remove { path: self.path(spare.number) }).await;
+        Ok(())
     }
 
     /// Fills a spare file with zeros until the log takes it.
@@ -151,14 +176,23 @@ impl<B: Backend> Core<B> {
             zeros.set_len(permit.bytes());
             let (back, written) = self.reactor.write(file, at, zeros, Durability::Volatile).await;
             zeros = back;
+            // The log does not get what could not be written, even if it waits for it.
+            written?;
             if !self.note_writing(number, false) {
                 self.mailbox.wake();
-                return written;
+                return Ok(());
             }
-            written?;
             at += zeros.len() as u64;
         }
-        self.reactor.run(Op::Sync { file }).await
+        // Nothing of this may be in flight on a file that the log has: it may seal and close it.
+        if !self.note_writing(number, true) {
+            return Ok(());
+        }
+        self.reactor.run(Op::Sync { file }).await?;
+        if !self.note_writing(number, false) {
+            self.mailbox.wake();
+        }
+        Ok(())
     }
 
     /// Whether so many bytes of zeros are a good way ahead of what the log has filled of its file.
@@ -169,8 +203,8 @@ impl<B: Backend> Core<B> {
         others || state.wal.active.as_ref().is_none_or(|active| zeroed > active.position + ahead)
     }
 
-    /// Notes that zeros are being written to a file, or no longer. Returns false if the log has taken
-    /// it, or waits for it: it gets it.
+    /// Notes that zeros are being written to a file or synced, or no longer. Returns false if the log
+    /// has taken it, or waits for it: it gets it.
     fn note_writing(&self, number: FileNumber, writing: bool) -> bool {
         let mut state = self.state_mut();
         let Some(filling) = &mut state.wal.filling else { return false };

@@ -13,10 +13,13 @@ use crate::maintain::walk::STEP_PARTITIONS;
 use crate::manifest::{Change, SegmentKind};
 use crate::partitions::TailEntry;
 use crate::record::{BatchHeader, check_batch};
-use crate::segment::{Built, ReadError, SegmentReader, SegmentWriter};
+use crate::segment::{Built, Pieces, ReadError, SegmentReader, SegmentWriter};
 use crate::segment::{IndexBuilder, SegmentIdentity, promote};
 use crate::shard::Core;
 use crate::wal::ring::SpareFile;
+
+/// How long a file that is still being read waits to be closed before it is looked at again, µs.
+const CLOSE_AGAIN_US: u64 = 1000;
 
 /// A WAL file to be sealed, and what is in it.
 struct Job {
@@ -43,7 +46,7 @@ impl Job {
 struct Source<'a, B: Backend> {
     core: &'a Rc<Core<B>>,
     job: &'a Job,
-    loaded: Option<View>,
+    loaded: Option<Pieces>,
 }
 
 impl<B: Backend> Source<'_, B> {
@@ -56,19 +59,27 @@ impl<B: Backend> Source<'_, B> {
         let file_bytes = self.core.state().wal.file_bytes;
         let (_, byte) = entry.position.split(file_bytes);
         let whole = match &self.loaded {
-            Some(whole) => whole.clone(),
+            Some(whole) => whole,
             None => {
                 let reader = SegmentReader::new(&self.core.governor, Work::Upkeep, self.job.id, self.job.end);
-                let whole = reader.bytes(0, self.job.end as usize).await?;
-                self.loaded.insert(whole).clone()
+                self.loaded.insert(Pieces::read(&reader, self.job.end as usize).await?)
             }
         };
-        let bytes = whole.slice(byte as usize..byte as usize + entry.len as usize);
+        let bytes = whole.slice(byte as usize, entry.len as usize);
+        let bytes =
+            bytes.ok_or_else(|| ReadError::new(byte, "a batch reaches beyond the end of the file"))?;
         let header = check_batch(&bytes).map_err(|error| ReadError::new(byte, error))?;
         if header.base_offset != entry.base_offset {
             return Err(ReadError::new(byte, "the WAL file holds another batch than was written there"));
         }
         Ok((header, bytes))
+    }
+
+    /// Lets go of what was read.
+    async fn end(self) {
+        if let Some(loaded) = self.loaded {
+            loaded.release(&self.core.reactor).await;
+        }
     }
 }
 
@@ -201,6 +212,7 @@ impl<B: Backend> Core<B> {
             }
             index.end_run(end, false);
         }
+        source.end().await;
         if let Some(file) = self.state_mut().wal.full.front_mut() {
             debug_assert_eq!(file.number, job.number);
             file.shortened = true;
@@ -227,6 +239,7 @@ impl<B: Backend> Core<B> {
                 }
             }
         }
+        source.end().await;
         Ok(built)
     }
 
@@ -274,8 +287,18 @@ impl<B: Backend> Core<B> {
         }
     }
 
-    pub(super) fn close_later(&self, id: FileId) {
-        drop(self.reactor.start(Op::Close { file: id }));
+    /// Closes a file that has left the WAL, when nobody reads it any more.
+    pub(super) fn close_later(self: &Rc<Self>, id: FileId) {
+        if !self.leases.has(id) {
+            return drop(self.reactor.start(Op::Close { file: id }));
+        }
+        let core = self.clone();
+        self.reactor.spawn(async move {
+            while core.leases.has(id) {
+                core.reactor.sleep_us(CLOSE_AGAIN_US).await;
+            }
+            let _ = core.reactor.run(Op::Close { file: id }).await;
+        });
     }
 
     /// Recovery may have added files beyond the ring's size; let them go when they are free.
@@ -291,7 +314,7 @@ impl<B: Backend> Core<B> {
             self.state_mut().wal.spares.push_back(spare);
             return Err(error.into());
         }
-        let _ = self.reactor.run(Op::Close { file: spare.id }).await;
+        self.close_later(spare.id);
         let _ = self.reactor.run(Op::Remove { path: self.path(spare.number) }).await;
         Ok(())
     }

@@ -93,20 +93,23 @@ pub fn floor(figures: &[Figures]) -> Option<&Figures> {
 /// take whole scheduler ticks, while a blocking call on the same thread does not.
 ///
 /// A short probe has some hundred commits of each way, and a busy host delays one of them now and
-/// then. So ticks count where one commit in a hundred takes them, or where they cost a good part of
-/// the rate; a slow commit or two do neither.
+/// then. So ticks in the tail count where they cost a good part of the rate; a slow commit or two do
+/// not.
 #[must_use]
 pub fn starved(figures: &[Figures]) -> Vec<Way> {
     let Some(floor) = floor(figures) else { return Vec::new() };
     let takes_ticks = |ns: u64| ns >= TICK_NS && ns > floor.p50_ns.saturating_mul(STARVED_TIMES);
-    let noise = |ns: u64, of_floor: u64| ns <= of_floor.saturating_mul(NOISE_TIMES);
     let is_starved = |each: &&Figures| {
-        let often = takes_ticks(each.p99_ns) && !noise(each.p99_ns, floor.p99_ns);
-        let sometimes = takes_ticks(each.p999_ns) && !noise(each.p999_ns, floor.p999_ns);
+        let stalls = takes_ticks(each.p999_ns) && each.p999_ns > floor.p999_ns.saturating_mul(NOISE_TIMES);
         let costs = kept_rate(each) < kept_rate(floor) * LEFT_BY_STALLS;
-        each.way.polls && (takes_ticks(each.p50_ns) || often || (sometimes && costs))
+        each.way.polls && (takes_ticks(each.p50_ns) || (stalls && costs))
     };
     deciding(figures).filter(is_starved).map(|each| each.way).collect()
+}
+
+/// Whether the 99th percentile is in proportion to the median, or to the best one of all ways.
+pub(super) fn has_sound_tail(p50_ns: u64, p99_ns: u64, best_p99_ns: u64) -> bool {
+    p99_ns < p50_ns.saturating_mul(TAIL_TIMES) || p99_ns <= best_p99_ns.saturating_mul(NOISE_TIMES)
 }
 
 /// The rate of one commit at a time over what its median promises: 1 without a tail.
@@ -124,10 +127,7 @@ pub fn choose(figures: &[Figures]) -> Option<Choice> {
     let starved = starved(figures);
     let fed: Vec<_> = deciding(figures).filter(|each| !starved.contains(&each.way)).collect();
     let tail_min = fed.iter().map(|each| each.p99_ns).min()?;
-    let sound = |each: &&&Figures| {
-        each.p99_ns < each.p50_ns.saturating_mul(TAIL_TIMES)
-            || each.p99_ns <= tail_min.saturating_mul(NOISE_TIMES)
-    };
+    let sound = |each: &&&Figures| has_sound_tail(each.p50_ns, each.p99_ns, tail_min);
     let sound: Vec<&Figures> = fed.iter().filter(sound).copied().collect();
     let best = sound.iter().min_by_key(|each| each.p50_ns)?;
     let best_rate = pipelined_rate(figures, best.way);
@@ -217,8 +217,9 @@ mod tests {
             commits: 1000,
             p50_ns: p50_us * 1000,
             p99_ns: p99_us * 1000,
-            p999_ns: p99_us * 1500,
-            commits_per_s: 1e6 / p50_us as f64,
+            p999_ns: p99_us * 1100,
+            // One in fifty takes as long as the 99th percentile.
+            commits_per_s: 1e6 / (0.98 * p50_us as f64 + 0.02 * p99_us as f64),
         }
     }
 

@@ -101,7 +101,7 @@ fn measure_on<B: Switch>(
         Job::All(budget) => (FILE_BYTES, *budget),
         Job::Again(_) => (RECHECK_FILE_BYTES, Budget::OPENING),
     };
-    let bench = Bench::make(&reactor, file_bytes, poll_us)?;
+    let bench = Bench::make(&reactor, file_bytes)?;
     let mut rounds = Rounds::new(&reactor, bench, budget, progress);
     let figures = match job {
         Job::All(budget) => rounds.measure(*budget, poll_us > 0),

@@ -117,10 +117,11 @@ impl<'a, B: Switch> Rounds<'a, B> {
 
     fn rounds(&mut self, ways: &mut Vec<Way>, rounds: u32, all_loads: bool) -> io::Result<()> {
         let deciding_percent = if all_loads { DECIDING_PERCENT } else { 100 };
+        let rounds = rounds.max(1);
         let turns = u64::from(rounds) * ways.len() as u64;
-        let deciding_ns = self.budget_ns * deciding_percent / 100 / turns;
+        let deciding_ns = self.budget_ns / 100 * deciding_percent / turns;
         let other_turns = u64::from(rounds.div_ceil(OTHERS_EVERY)) * (ways.len() * OTHERS.len()) as u64;
-        let other_ns = self.budget_ns * (100 - deciding_percent) / 100 / other_turns;
+        let other_ns = self.budget_ns / 100 * (100 - deciding_percent) / other_turns;
         for round in 0..rounds {
             self.turn(ways, round, DECIDING, deciding_ns, DECIDING_COMMITS_MIN)?;
             if round == 0 {
@@ -192,7 +193,7 @@ impl<'a, B: Switch> Rounds<'a, B> {
 
     /// Whether the device is too slow for all of it. A little over the budget is no reason to stop.
     fn is_late(&self) -> bool {
-        self.elapsed_ns() >= self.budget_ns + self.budget_ns / 4
+        self.elapsed_ns() >= self.budget_ns.saturating_add(self.budget_ns / 4)
     }
 
     fn figures(&self) -> Vec<Figures> {

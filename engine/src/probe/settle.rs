@@ -8,7 +8,7 @@ use thalweg_io::boot::BackendKind;
 use thalweg_io::{Backend, BlockingBackend, CommitStrategy, Device, Reactor};
 
 use crate::config::Config;
-use crate::probe::choose::{Choice, Way, choose};
+use crate::probe::choose::{Choice, Way, choose, has_sound_tail};
 use crate::probe::measure::{Conditions, Job, measure, profile};
 use crate::probe::profile::{self, DEVICE_NAME, DeviceProfile, Profiled};
 use crate::probe::rounds::Budget;
@@ -97,7 +97,7 @@ fn find_out(conditions: Conditions<'_>) -> io::Result<Settled> {
     let newest = known.iter().find(fits).into_iter().chain(stored).max_by_key(|each| each.measured_ms);
     let is_known = known.iter().any(|each| fits(&each));
     let confirmed = match newest {
-        Some(profile) if is_known || is_still_right(conditions, profile)? => Some(profile.clone()),
+        Some(profile) if is_known || is_believed(conditions, profile) => Some(profile.clone()),
         _ => None,
     };
     if let Some(profile) = confirmed {
@@ -142,9 +142,22 @@ fn words(commits: &[Profiled]) -> String {
     commits.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
+/// Whether a stored choice stands. Where it can't be looked at again, as on a full disk, it does: it is
+/// still the best that is known.
+fn is_believed(conditions: Conditions<'_>, profile: &DeviceProfile) -> bool {
+    is_still_right(conditions, profile).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the device can't be looked at again; commits are as {DEVICE_NAME} says");
+        true
+    })
+}
+
 /// Compares the way chosen with the one that came next, in a few milliseconds.
 fn is_still_right(conditions: Conditions<'_>, profile: &DeviceProfile) -> io::Result<bool> {
+    // A way that was left out for its tail would be the faster one again, and left out again.
+    let tail_min = profile.commits.iter().map(|each| each.p99_ns).min().unwrap_or(0);
+    let sound = |each: &&Profiled| has_sound_tail(each.p50_ns.into(), each.p99_ns.into(), tail_min.into());
     let others = profile.commits.iter().filter(|each| each.way.strategy != profile.way.strategy);
+    let others = others.filter(|each| !each.starved || !each.way.polls).filter(sound);
     let Some(next) = others.min_by_key(|each| each.p50_ns) else { return Ok(true) };
     let figures = measure(conditions, &Job::Again(&[profile.way, next.way]), &mut |_| {})?;
     let p50 = |way| figures.iter().find(|each| each.way == way).map(|each| each.p50_ns);

@@ -1,4 +1,4 @@
-//! One way to commit under one load for a few milliseconds, waiting as a shard waits.
+//! One way to commit under one load for a few milliseconds, waiting as a shard does.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,6 +19,9 @@ pub(super) const GROUP_BYTES_MAX: u32 = 256 << 10;
 /// First commits of a slice that do not count: the ring's first worker is being started, and the
 /// device may have slept.
 const WARM_UP: usize = 2;
+/// How long a thread that polls looks before it sleeps, ns: beyond a scheduler tick, so that a commit
+/// that has to wait for one shows. A shard looks no further than `threads.poll_us`.
+const LOOK_NS: u64 = 12_000_000;
 
 /// A backend whose way of committing can be changed while it runs.
 pub(super) trait Switch: Backend {
@@ -75,15 +78,14 @@ pub(super) struct Bench<B: Switch> {
     /// From the same kind of memory that groups are written from.
     group: ChunkView,
     position: u64,
-    poll_us: u32,
 }
 
 impl<B: Switch> Bench<B> {
-    /// Makes and fills the file. `poll_us` is how long a thread polls, where it does.
+    /// Makes and fills the file.
     ///
     /// # Errors
     /// The host's. No file is left then.
-    pub(super) fn make(reactor: &Reactor<B>, file_bytes: u64, poll_us: u32) -> io::Result<Bench<B>> {
+    pub(super) fn make(reactor: &Reactor<B>, file_bytes: u64) -> io::Result<Bench<B>> {
         let region = Region::new(GROUP_BYTES_MAX as usize, 1)?;
         reactor.with_backend(|backend| backend.register(&region));
         let mut writer = region.take().ok_or(io::ErrorKind::OutOfMemory)?;
@@ -98,7 +100,7 @@ impl<B: Switch> Bench<B> {
         if file.is_err() {
             remove_file(reactor);
         }
-        Ok(Bench { reactor: reactor.clone(), file: file?, file_bytes, group, position: 0, poll_us })
+        Ok(Bench { reactor: reactor.clone(), file: file?, file_bytes, group, position: 0 })
     }
 
     /// Closes and removes the file.
@@ -161,11 +163,11 @@ impl<B: Switch> Bench<B> {
         }
     }
 
-    /// Waits for a completion as the shard's thread does when a turn found nothing to do.
+    /// Waits for a completion: by looking, as a shard's thread does that expects it soon, or asleep.
     fn wait(&self, way: Way, idle_since: &mut Option<Nanos>) {
         let now = self.reactor.now();
         let since = *idle_since.get_or_insert(now);
-        if way.polls && now.since(since) < u64::from(self.poll_us) * 1000 {
+        if way.polls && now.since(since) < LOOK_NS {
             std::thread::yield_now();
             return;
         }
@@ -258,7 +260,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fn check<B: Switch>(backend: B) {
             let reactor = Reactor::new(backend);
-            let mut bench = Bench::make(&reactor, 1 << 20, 50).unwrap();
+            let mut bench = Bench::make(&reactor, 1 << 20).unwrap();
             for strategy in B::STRATEGIES {
                 for (polls, bytes, in_flight) in [(true, 4096, 1), (false, GROUP_BYTES_MAX, 4)] {
                     let (way, load) = (Way { strategy: *strategy, polls }, Load { bytes, in_flight });

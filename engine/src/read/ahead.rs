@@ -9,22 +9,29 @@ use crate::ids::Offset;
 pub(crate) const AHEAD_FETCH_BYTES: u32 = 1 << 20;
 /// Its fetches under way at once.
 pub(crate) const AHEAD_FETCHES_MAX: usize = 4;
-/// What it may hold in all: the fetches under way, and the one it looks at.
-const AHEAD_BYTES: u64 = (AHEAD_FETCHES_MAX as u64 + 1) * AHEAD_FETCH_BYTES as u64;
+/// Fetches that a reader holds in all: those under way, and the one it looks at.
+const AHEAD_HELD: u64 = AHEAD_FETCHES_MAX as u64 + 1;
 
 /// Bytes that a shard's readers may still use to read ahead.
 #[derive(Debug)]
-pub(crate) struct AheadBudget(AtomicU64);
+pub(crate) struct AheadBudget {
+    free: AtomicU64,
+    /// What one reader takes.
+    each: u64,
+}
 
 impl AheadBudget {
-    pub(crate) fn new(bytes_max: u64) -> Arc<AheadBudget> {
-        Arc::new(AheadBudget(AtomicU64::new(bytes_max)))
+    /// `bytes_max` for all readers, whose fetches bring up to `fetch_bytes` where that is more than
+    /// they are made for.
+    pub(crate) fn new(bytes_max: u64, fetch_bytes: u32) -> Arc<AheadBudget> {
+        let each = AHEAD_HELD * u64::from(fetch_bytes.max(AHEAD_FETCH_BYTES));
+        Arc::new(AheadBudget { free: AtomicU64::new(bytes_max), each })
     }
 
     /// One reader's part, if it is left.
     pub(crate) fn take(self: &Arc<AheadBudget>) -> Option<Ahead> {
-        let less = |free: u64| free.checked_sub(AHEAD_BYTES);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
+        let less = |free: u64| free.checked_sub(self.each);
+        self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()?;
         Some(Ahead(self.clone()))
     }
 }
@@ -35,7 +42,7 @@ pub(crate) struct Ahead(Arc<AheadBudget>);
 
 impl Drop for Ahead {
     fn drop(&mut self) {
-        self.0.0.fetch_add(AHEAD_BYTES, Ordering::Relaxed);
+        self.0.free.fetch_add(self.0.each, Ordering::Relaxed);
     }
 }
 
@@ -64,7 +71,16 @@ mod tests {
 
     #[test]
     fn the_budget_is_given_back_with_the_reader() {
-        let budget = AheadBudget::new(2 * AHEAD_BYTES - 1);
+        let budget = AheadBudget::new(2 * AHEAD_HELD * u64::from(AHEAD_FETCH_BYTES) - 1, 4096);
+        let first = budget.take().unwrap();
+        assert!(budget.take().is_none());
+        drop(first);
+        assert!(budget.take().is_some());
+    }
+
+    #[test]
+    fn larger_fetches_take_more_of_the_budget() {
+        let budget = AheadBudget::new(5 * (64 << 20), 64 << 20);
         let first = budget.take().unwrap();
         assert!(budget.take().is_none());
         drop(first);

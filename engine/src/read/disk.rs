@@ -45,6 +45,7 @@ impl<B: Backend> Core<B> {
         let start = byte / BLOCK as u64 * BLOCK as u64;
         let end = byte + (last.position.0 - first.position.0) + u64::from(last.len);
         let len = (end - start) as usize;
+        let _lease = self.leases.take(id);
         let read = self.governor.read(Work::Read, id, start, self.buffers.take(len)).await;
         let buf = read.map_err(|(position, error)| (file, Flaw { position, reason: error.to_string() }))?;
         let bytes = View::of(buf, len);

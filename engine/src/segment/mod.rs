@@ -3,6 +3,7 @@
 mod build;
 pub(crate) mod files;
 mod footer;
+mod pieces;
 mod read;
 
 pub use build::{Built, SegmentWriter};
@@ -10,5 +11,6 @@ pub(crate) use build::{IndexBuilder, SegmentIdentity, promote};
 pub use footer::{
     ENTRY_BYTES, Footer, IndexEntry, RUN_BYTES, Run, TRAILER_BYTES, Trailer, decode_footer, encode_footer,
 };
+pub(crate) use pieces::Pieces;
 pub(crate) use read::Window;
 pub use read::{ReadError, SegmentReader, read_trailer};

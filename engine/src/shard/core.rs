@@ -18,6 +18,7 @@ use crate::manifest::{Change, Manifest, ManifestError, ManifestFile};
 use crate::metrics::Metrics;
 use crate::segment::files::SegmentFiles;
 use crate::shard::state::State;
+use crate::wal::lease::Leases;
 
 /// The manifest and its file; one task changes them at a time.
 pub(crate) struct ManifestPair<B: Backend> {
@@ -42,6 +43,8 @@ pub(crate) struct Core<B: Backend> {
     pub governor: Rc<Governor<B>>,
     /// What is read from disk for readers lies in these.
     pub buffers: Arc<BufferPool>,
+    /// Who reads from WAL files.
+    pub leases: Leases,
     pub files: SegmentFiles<B>,
     pub metrics: RefCell<Metrics>,
     /// Rings when maintenance has something to do.

@@ -35,7 +35,7 @@ pub(crate) async fn format<B: Backend>(reactor: &Reactor<B>, place: &ShardPlace)
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = make_file(&governor, path, file_bytes, true).await?;
+        let (file, _) = make_file(&governor, path, file_bytes, true).await?;
         if number == 0 {
             speed = measure_replay(reactor, file, file_bytes).await?;
         }

@@ -96,7 +96,7 @@ impl OwnedShard {
     ///
     /// # Errors
     /// [`OpenError`]; [`OpenError::Shards`] if the directory has more than one shard.
-    pub fn open(config: Config) -> Result<OwnedShard, OpenError> {
+    pub fn open(mut config: Config) -> Result<OwnedShard, OpenError> {
         config.validate()?;
         let root = config.data_dir.clone();
         let io = |source| OpenError::Io { path: root.clone(), source };
@@ -105,6 +105,9 @@ impl OwnedShard {
         let chosen = boot::choose(config.threads.backend.into())?;
         let settled = settle(&config, chosen.kind, None);
         let strategy = settled.choice.strategy;
+        if !settled.choice.polls {
+            config.threads.poll_us = 0;
+        }
         let pace = Pace::of_device(boot::device_of(&root).map_err(io)?);
         let mut opened = match chosen.kind {
             BackendKind::Uring => {

@@ -58,6 +58,11 @@ impl Polling {
         }
     }
 
+    /// A group was started though nothing had come: what follows is no wait for a request.
+    pub(crate) fn sent(&mut self) {
+        self.idle = None;
+    }
+
     /// Whether to look again rather than to sleep, with nothing to do at `now`.
     pub(crate) fn pays(&mut self, now: Nanos, in_flight: bool) -> bool {
         let (since, _) = *self.idle.get_or_insert((now, in_flight));
@@ -122,6 +127,11 @@ mod tests {
         polling.worked(at_us(100_000));
         assert_eq!(polling.gap_ns, 0.0);
         assert!(!polling.is_idle());
+        // Nor does the wait for company that a group of few had.
+        polling.idle = Some((at_us(0), false));
+        polling.sent();
+        polling.worked(at_us(100_000));
+        assert_eq!(polling.gap_ns, 0.0);
     }
 
     #[test]

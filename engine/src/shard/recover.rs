@@ -26,6 +26,7 @@ use crate::shard::turn::Shard;
 use crate::superblock::Superblock;
 use crate::wal::control::Control;
 use crate::wal::decide::{Decision, TailState, decide};
+use crate::wal::lease::Leases;
 use crate::wal::life::{WalIdentity, strays};
 use crate::wal::scan::{Scan, scan};
 
@@ -372,6 +373,7 @@ impl<B: Backend> Recovering<B> {
             manifest: async_lock::Mutex::new(ManifestPair { manifest: loaded.manifest, file }),
             governor,
             buffers: BufferPool::new(BUFFERS_KEPT_BYTES_MAX),
+            leases: Leases::default(),
             files: SegmentFiles::new(reactor.clone(), files_max),
             metrics: Metrics::default().into(),
             maintain: event_listener::Event::new(),

@@ -73,7 +73,10 @@ impl<B: Backend> Shard<B> {
             self.awake();
         }
         busy |= moved;
-        busy |= self.start_group();
+        if self.start_group() {
+            self.polling.borrow_mut().sent();
+            busy = true;
+        }
         busy |= self.core.reactor.run_tasks(TASK_STEPS_MAX) > 0;
         busy |= self.core.reactor.poll_io();
         busy

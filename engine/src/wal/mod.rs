@@ -5,6 +5,7 @@ pub mod control;
 pub mod decide;
 pub mod file_header;
 pub mod group;
+pub(crate) mod lease;
 pub mod life;
 pub mod ring;
 pub mod scan;

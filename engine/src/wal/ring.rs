@@ -18,7 +18,7 @@ pub(crate) struct SpareFile {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Filling {
     pub number: FileNumber,
-    /// A write of zeros is on its way: nothing else may be written yet.
+    /// A write of zeros or their sync is on its way: nothing else may be done with the file yet.
     pub writing: bool,
     /// The log waits for the file.
     pub wanted: bool,

@@ -130,8 +130,13 @@ impl Shared {
             }
             Op::Open { path, mode } => (None, self.open(path, mode).await),
             Op::List { path } => (None, self.names(move |names| names.list(&path)).await.map(Reply::Listed)),
+            Op::Allocate { file, len } => (None, self.allocate(file, len).await),
             op => (None, self.change(op).await.map(|()| Reply::Done)),
         }
+    }
+
+    async fn allocate(&self, file: FileId, len: u64) -> io::Result<Reply> {
+        self.file(file)?.allocate(len).await
     }
 
     /// Operations that answer nothing and have no buffer.
@@ -139,7 +144,6 @@ impl Shared {
         match op {
             Op::Close { file } => self.close(file).await,
             Op::Sync { file } => self.file(file)?.sync().await,
-            Op::Allocate { file, len } => self.file(file)?.allocate(len).await,
             Op::Truncate { file, len } => self.file(file)?.truncate(len).await,
             Op::Rename { from, to } => self.names(move |names| names.rename(&from, &to)).await,
             Op::Remove { path } => self.names(move |names| names.remove_path(&path)).await,
@@ -147,7 +151,7 @@ impl Shared {
             // glommio's own is an `fdatasync`, which may leave out a name that does not change the
             // directory's size.
             Op::SyncDir { path } => self.names(move |names| names.sync_dir(&path)).await,
-            Op::Open { .. } | Op::List { .. } | Op::Read { .. } | Op::Write { .. } => {
+            Op::Open { .. } | Op::List { .. } | Op::Read { .. } | Op::Write { .. } | Op::Allocate { .. } => {
                 unreachable!("answers something")
             }
         }

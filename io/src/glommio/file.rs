@@ -11,7 +11,7 @@ use glommio::timer::sleep;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::backend::{BLOCK, OpenMode};
+use crate::backend::{BLOCK, OpenMode, Reply};
 use crate::memory::AlignedBuf;
 use crate::real_files::FILE_MODE;
 use crate::transfer::Transfer;
@@ -103,9 +103,9 @@ impl File {
     }
 
     /// Reserves space so that the file is at least `len` bytes long.
-    pub(super) async fn allocate(&self, len: u64) -> io::Result<()> {
+    pub(super) async fn allocate(&self, len: u64) -> io::Result<Reply> {
         if len == 0 {
-            return Ok(());
+            return Ok(Reply::Done);
         }
         let reserved = retried(async || match self {
             File::Direct(file) => file.pre_allocate(len, false).await,
@@ -114,9 +114,13 @@ impl File {
         .await;
         match reserved {
             // A file system without it: the length grows, space is only taken by writes.
-            Err(error) if lacks_allocation(&error) && self.len().await? < len => self.truncate(len).await,
-            Err(error) if lacks_allocation(&error) => Ok(()),
-            reserved => reserved,
+            Err(error) if lacks_allocation(&error) => {
+                if self.len().await? < len {
+                    self.truncate(len).await?;
+                }
+                Ok(Reply::Unreserved)
+            }
+            reserved => reserved.map(|()| Reply::Done),
         }
     }
 

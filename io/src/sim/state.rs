@@ -188,8 +188,9 @@ impl State {
             client.refused.push_back(flight.failed(power_is_off()));
             return;
         }
-        let busy = kind == OpKind::Close && client.flights.values().any(|other| file_of(&other.op) == file);
-        assert!(!busy, "{file:?} was closed with an operation in flight on it");
+        let others = client.flights.values().filter(|other| file_of(&other.op) == file);
+        let other = others.map(|other| other.kind).next().filter(|_| kind == OpKind::Close);
+        assert!(other.is_none(), "{file:?} was closed with an operation in flight on it: {other:?}");
         flight.effect = self.planned(kind, &flight.op, handle);
         let due = self.due(flight.effect.as_ref());
         self.counts[OpKind::Any as usize] += 1;

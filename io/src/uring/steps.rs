@@ -118,8 +118,7 @@ impl UringBackend {
             (Work::Write { .. }, result) => self.judge_write(key, result),
             (Work::Open { .. }, Ok(fd)) => Fate::Done(self.opened(fd)),
             (Work::Allocate { file, len }, Err(Errno::OPNOTSUPP | Errno::NOSYS)) => {
-                let extended = self.files.get(*file).and_then(|fd| real_files::extend(fd, *len));
-                Fate::Done(extended.map(|()| Reply::Done))
+                Fate::Done(self.files.get(*file).and_then(|fd| real_files::extend(fd, *len)))
             }
             (Work::CreateDir { path }, Err(Errno::EXIST)) => {
                 Fate::Done(self.files.is_dir(path).map(|()| Reply::Done))
