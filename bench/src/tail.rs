@@ -103,11 +103,13 @@ fn after_ack(
 ) -> Result<Histogram<u64>> {
     let clock = Instant::now();
     let (held, read, ended) = (AtomicI64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    // By offset: a reader that comes late to "the latest" would wait for a record that was already there.
+    let info = shard.block_on(partition.describe()).ok_or("the shard is closed")?;
     thread::scope(|scope| {
         run_at(Place::Shard);
         let reading = scope.spawn(|| {
             run_at(Place::Caller);
-            let mut reader = partition.read(ReadFrom::Latest);
+            let mut reader = partition.read(ReadFrom::Offset(info.log_end));
             while !ended.load(Ordering::Relaxed) {
                 let next = if spin { reader.spin_next() } else { reader.next() };
                 held.store(clock.elapsed().as_nanos() as i64, Ordering::Relaxed);
@@ -135,6 +137,9 @@ fn after_ack(
             let acked = clock.elapsed().as_nanos() as i64;
             ticket.wait()?;
             while read.load(Ordering::Acquire) <= index {
+                if reading.is_finished() && read.load(Ordering::Acquire) <= index {
+                    return Err("the reader ended early".into());
+                }
                 thread::yield_now();
             }
             let after = held.load(Ordering::Relaxed) - acked;
