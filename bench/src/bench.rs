@@ -47,6 +47,15 @@ impl Bench<'_> {
         Config { data_dir: self.dir.join(name), ..self.config.clone() }
     }
 
+    /// The same for one shard and a tail cache as small as may be, of `cache_bytes` at least: what is read
+    /// is not in it.
+    #[must_use]
+    pub fn config_with_little_cache(&self, name: &str, cache_bytes: u64) -> Config {
+        let mut config = Config { shards: None, ..self.config(name) };
+        config.cache.bytes = config.cache_bytes_min().max(cache_bytes);
+        config
+    }
+
     /// An engine on the folder `name`, with what `change` changes.
     ///
     /// # Errors
