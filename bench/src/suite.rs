@@ -129,18 +129,28 @@ impl Effort {
     pub const FULL: Effort = Effort { rounds: 9, seconds: 1.0, quick: false };
 }
 
+/// What a run came to.
+pub struct Ran {
+    /// What was found, until it ended.
+    pub report: Report,
+    /// The distributions of its curves.
+    pub recorded: Vec<Recorded>,
+    /// The benchmark that failed, and why, if one did: those behind it did not run.
+    pub ended: Result<()>,
+}
+
 /// Runs `benchmarks` in `folder`, with the settings of `config`. `progress` is told what is being
 /// measured.
 ///
 /// # Errors
-/// The engine's or the host's.
+/// The engine's or the host's, before anything is measured. Later ones are in [`Ran::ended`].
 pub fn run(
     folder: &Folder,
     config: &Config,
     effort: Effort,
     benchmarks: &[Benchmark],
     progress: &dyn Fn(&str),
-) -> Result<(Report, Vec<Recorded>)> {
+) -> Result<Ran> {
     let mut machine = Machine::below(folder.path());
     let engine = Engine::open(Config { data_dir: folder.path().join("conditions"), ..config.clone() })?;
     machine.backend = engine.backend().kind.to_string();
@@ -156,9 +166,9 @@ pub fn run(
         recorded: RefCell::default(),
         progress,
     };
-    for benchmark in benchmarks {
+    let ended = benchmarks.iter().try_for_each(|benchmark| {
         run_at(Place::Anywhere);
-        benchmark.run(&bench)?;
-    }
-    Ok((bench.report.into_inner(), bench.recorded.into_inner()))
+        benchmark.run(&bench).map_err(|error| format!("{}: {error}", benchmark.name()).into())
+    });
+    Ok(Ran { report: bench.report.into_inner(), recorded: bench.recorded.into_inner(), ended })
 }

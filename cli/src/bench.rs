@@ -9,7 +9,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use thalweg::Config;
 use thalweg_bench::result::Effort;
-use thalweg_bench::suite::{self, Benchmark, Folder};
+use thalweg_bench::suite::{self, Benchmark, Folder, Ran};
 use thalweg_bench::{recover, report};
 
 use crate::Global;
@@ -102,21 +102,28 @@ pub(crate) fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<ExitCode>
     let found = suite::run(&folder, &config, effort, &benchmarks, &progress);
     bar.finish_and_clear();
     interrupt.end_if_set();
-    let (found, recorded) = found.map_err(|error| anyhow!(error)).context("the benchmark ended early")?;
+    let ran = found.map_err(|error| anyhow!(error)).context("nothing could be measured")?;
+    // What was found before an error is worth its time all the same.
+    let shown = show(global, args, &ran);
+    ran.ended.map_err(|error| anyhow!(error)).context("the benchmark ended early")?;
+    shown.map(|()| ExitCode::SUCCESS)
+}
+
+/// Prints what was found, and writes the report.
+fn show(global: &Global, args: &BenchArgs, ran: &Ran) -> anyhow::Result<()> {
     let mut out = Out::new()?;
     if global.json {
-        out.json(&found)?;
+        out.json(&ran.report)?;
     } else {
-        out.line(report::table(&found))?;
+        out.line(report::table(&ran.report))?;
     }
     if let Some(dir) = &args.report {
-        let files = report::save(&found, &recorded, dir).map_err(|error| anyhow!(error))?;
+        let files = report::save(&ran.report, &ran.recorded, dir).map_err(|error| anyhow!(error))?;
         if !global.json {
             files.first().map_or(Ok(()), |page| out.line(format_args!("report: {}", page.display())))?;
         }
     }
-    std::io::Write::flush(&mut out)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(std::io::Write::flush(&mut out)?)
 }
 
 /// How much is measured, checked.
