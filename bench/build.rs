@@ -10,9 +10,13 @@ fn main() {
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_default();
-    let changed =
-        git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|list| !list.is_empty());
+    // Without the lock it would take to note that it looked: the index is watched below.
+    let status = git(&["--no-optional-locks", "status", "--porcelain", "--untracked-files=no"]);
+    let changed = status.is_some_and(|list| !list.is_empty());
     println!("cargo::rustc-env=THALWEG_COMMIT={commit}{}", if changed { "+" } else { "" });
-    println!("cargo::rerun-if-changed=../.git/HEAD");
-    println!("cargo::rerun-if-changed=../.git/index");
+    // What is measured, too: a change of it that is not committed is what the "+" says.
+    let watched = [".git/HEAD", ".git/index", "Cargo.lock", "io/src", "engine/src", "bench/src", "cli/src"];
+    for path in watched {
+        println!("cargo::rerun-if-changed=../{path}");
+    }
 }

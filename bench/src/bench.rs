@@ -47,6 +47,15 @@ impl Bench<'_> {
         Config { data_dir: self.dir.join(name), ..self.config.clone() }
     }
 
+    /// The same for one shard and a tail cache as small as may be, of `cache_bytes` at least: what is read
+    /// is not in it.
+    #[must_use]
+    pub fn config_with_little_cache(&self, name: &str, cache_bytes: u64) -> Config {
+        let mut config = Config { shards: None, ..self.config(name) };
+        config.cache.bytes = config.cache_bytes_min().max(cache_bytes);
+        config
+    }
+
     /// An engine on the folder `name`, with what `change` changes.
     ///
     /// # Errors
@@ -100,19 +109,71 @@ pub fn run_at(place: Place) {
 /// The cores of the process before any of its threads was moved.
 static CORES: std::sync::OnceLock<Vec<usize>> = std::sync::OnceLock::new();
 
-/// Waits until the background has had nothing to do for a while.
+/// What all shards of an engine have counted so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Groups written.
+    pub groups: u64,
+    /// Bytes of those, padding included.
+    pub group_bytes: u64,
+    /// Bytes read and written in the background.
+    pub background_bytes: u64,
+    /// WAL files sealed.
+    pub files_sealed: u64,
+    /// Dead segments that became WAL files again.
+    pub files_recycled: u64,
+    /// Segments rewritten.
+    pub segments_merged: u64,
+}
+
+/// Asks every shard what it has counted.
+///
+/// # Errors
+/// The engine is closed.
+pub fn counted(engine: &Engine) -> Result<Counted> {
+    let mut all = Counted::default();
+    for shard in 0..engine.shards() {
+        let stats = engine.stats(shard).wait().ok_or("the engine is closed")?;
+        all.groups += stats.groups;
+        all.group_bytes += stats.group_bytes;
+        all.background_bytes += stats.background_bytes;
+        all.files_sealed += stats.files_sealed;
+        all.files_recycled += stats.files_recycled;
+        all.segments_merged += stats.segments_merged;
+    }
+    Ok(all)
+}
+
+/// Waits until the background has had nothing to do for a while, however long that takes.
 ///
 /// # Errors
 /// The engine is closed.
 pub fn settle(engine: &Engine) -> Result<()> {
-    let mut before = None;
-    loop {
-        std::thread::sleep(std::time::Duration::from_millis(1500));
-        let stats = engine.stats(0).wait().ok_or("the engine is closed")?;
-        let now = Some((stats.background_bytes, stats.files_sealed, stats.segments_merged));
-        if now == before {
-            return Ok(());
+    const WHILE: Duration = Duration::from_millis(1500);
+    while !background_rests(engine, WHILE)? {}
+    Ok(())
+}
+
+/// Waits until the background has caught up, so that it is not measured as a part of what comes next.
+/// One that never does is measured as it is.
+///
+/// # Errors
+/// The engine is closed.
+pub fn quiet(engine: &Engine) -> Result<()> {
+    const WHILE: Duration = Duration::from_millis(50);
+    const WAITS_MAX: u32 = 40;
+    for _ in 0..WAITS_MAX {
+        if background_rests(engine, WHILE)? {
+            break;
         }
-        before = now;
     }
+    Ok(())
+}
+
+/// Whether nothing is done in the background for so long.
+fn background_rests(engine: &Engine, time: Duration) -> Result<bool> {
+    let work = || counted(engine).map(|all| (all.background_bytes, all.files_sealed, all.segments_merged));
+    let before = work()?;
+    std::thread::sleep(time);
+    Ok(work()? == before)
 }

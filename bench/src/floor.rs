@@ -1,8 +1,9 @@
 //! The device itself: what the same bytes cost without a log.
 //!
 //! One file, written before, so that no commit changes an extent; one blocking O_DIRECT write at a
-//! time, from aligned memory, on the thread that asks. Nothing that makes records durable on this
-//! device one group at a time can be faster than the better of the two.
+//! time, from aligned memory, on the thread that asks, which sleeps until the device is done. Faster
+//! than the better of the two is only who looks for the end instead of sleeping, or has several groups
+//! in flight.
 
 use std::fs::File;
 use std::io::{self, IoSlice};

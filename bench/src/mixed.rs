@@ -44,7 +44,8 @@ const LOADS: [(&str, &str, Load); 2] = [
 /// # Errors
 /// The engine's or the host's.
 pub fn run(bench: &Bench<'_>) -> Result<()> {
-    let engine = bench.engine("mixed", |config| config.cache.bytes = CACHE_BYTES)?;
+    let little = bench.config_with_little_cache("mixed", CACHE_BYTES);
+    let engine = bench.engine("mixed", |config| *config = little)?;
     let cold = engine.create("cold", PartitionConfig::default())?;
     let hot = engine.create("hot", kept())?;
     (bench.progress)("filling what the scan reads");

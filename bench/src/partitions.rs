@@ -5,7 +5,7 @@ use std::time::Instant;
 use thalweg::{Engine, Partition, PartitionConfig};
 
 use crate::Result;
-use crate::bench::{Bench, Place, run_at, settle};
+use crate::bench::{Bench, Place, counted, quiet, run_at, settle};
 use crate::load::{self, RECORD_BYTES, Waiting};
 use crate::meter::Device;
 use crate::result::{Line, Loop, Sweep, Target, Unit, median, over};
@@ -46,12 +46,14 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
     let mut latencies: Vec<_> = COUNTS.iter().map(|_| load::histogram()).collect();
     for _ in bench.rounds("partitions") {
         for ((case, rounds), latency) in cases.iter().zip(&mut rounds).zip(&mut latencies) {
-            let before = groups(&case.engine)?;
+            let before = counted(&case.engine)?.groups;
             let loaded = load::closed(&case.partitions, IN_FLIGHT, Waiting::Spin, bench.time())?;
             rounds.per_s.push(loaded.per_s());
             rounds.p99_us.push(loaded.latency.value_at_quantile(0.99) as f64 / 1000.0);
-            rounds.syncs_per_record.push((groups(&case.engine)? - before) as f64 / loaded.records as f64);
+            let groups = counted(&case.engine)?.groups - before;
+            rounds.syncs_per_record.push(groups as f64 / loaded.records as f64);
             latency.add(loaded.latency)?;
+            quiet(&case.engine)?; // what it left to do is not to slow the next one
         }
     }
     for (count, latency) in COUNTS.iter().zip(latencies) {
@@ -87,10 +89,6 @@ fn open(bench: &Bench<'_>, count: usize) -> Result<Case> {
         }
     }
     Ok(Case { engine, partitions })
-}
-
-fn groups(engine: &Engine) -> Result<u64> {
-    Ok(engine.stats(0).wait().ok_or("the engine is closed")?.groups)
 }
 
 fn report(bench: &Bench<'_>, rounds: &[Rounds]) {
@@ -129,6 +127,5 @@ fn device_bytes(bench: &Bench<'_>, case: &Case) -> Result<Vec<f64>> {
             * RECORD_BYTES as u64;
     }
     settle(&case.engine)?;
-    let written = device.written_bytes().unwrap_or(0);
-    Ok(vec![written as f64 / payload as f64])
+    Ok(device.written_bytes().map(|written| written as f64 / payload as f64).into_iter().collect())
 }

@@ -30,8 +30,9 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
     (bench.progress)("reading one partition from its start");
     let bytes = if bench.effort.quick { 256 << 20 } else { 1 << 30 };
     let options = Options { rounds: bench.effort.rounds, bytes, ..Options::default() };
-    let measured = measure(&bench.dir.join("cold"), &options)?;
-    bench.clear("cold")?;
+    let config = Config { shards: None, ..bench.config(NAME) };
+    let measured = measure(&config, &bench.config_with_little_cache(NAME, CACHE_BYTES), &options)?;
+    bench.clear(NAME)?;
     let of = |value: fn(&Round) -> f64| measured.iter().map(value).collect::<Vec<f64>>();
     let mut report = bench.report.borrow_mut();
     let what = "cold sequential read of one partition / device";
@@ -82,17 +83,18 @@ impl Round {
     }
 }
 
-/// Fills a log in `dir`, which should be empty, and measures.
+/// Fills a log, with `config`, whose directory should be empty, and reads it, with `reading`. Both are of
+/// one shard and of one directory.
 ///
 /// # Errors
 /// The engine's and the host's.
-pub fn measure(dir: &Path, options: &Options) -> Result<Vec<Round>> {
-    fill(dir, options)?;
-    let mut rounds = Vec::new();
+pub fn measure(config: &Config, reading: &Config, options: &Options) -> Result<Vec<Round>> {
+    fill(config, options)?;
+    let (dir, mut rounds) = (&config.data_dir, Vec::new());
     for _ in 0..options.rounds.max(1) {
         let (one, bytes) = read_device(dir, 1)?;
         let (four, _) = read_device(dir, 4)?;
-        let (log, batches) = read_log(dir, options)?;
+        let (log, batches) = read_log(reading, options)?;
         let speed = |bytes: u64, took: Duration| bytes as f64 / took.as_secs_f64();
         rounds.push(Round {
             device_one: speed(bytes, one),
@@ -103,8 +105,8 @@ pub fn measure(dir: &Path, options: &Options) -> Result<Vec<Round>> {
     Ok(rounds)
 }
 
-fn fill(dir: &Path, options: &Options) -> Result<()> {
-    let engine = Engine::open(Config::new(dir))?;
+fn fill(config: &Config, options: &Options) -> Result<()> {
+    let engine = Engine::open(config.clone())?;
     let partition = engine.create(NAME, PartitionConfig::default())?;
     load::fill(&partition, options.bytes, options.record_bytes, options.batch_records)?;
     engine.close()?;
@@ -112,10 +114,8 @@ fn fill(dir: &Path, options: &Options) -> Result<()> {
 }
 
 /// Reads the whole partition. Returns the time it took and the bytes of its batches.
-fn read_log(dir: &Path, options: &Options) -> Result<(Duration, u64)> {
-    let mut config = Config::new(dir);
-    config.cache.bytes = CACHE_BYTES;
-    let engine = Engine::open(config)?;
+fn read_log(config: &Config, options: &Options) -> Result<(Duration, u64)> {
+    let engine = Engine::open(config.clone())?;
     let partition = engine.partition(NAME)?;
     let start = Instant::now();
     let (mut bytes, mut end) = (0, 0);

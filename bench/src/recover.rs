@@ -1,12 +1,13 @@
 //! Opening after a crash with a long WAL, against the device's sequential read of the same files, and
 //! opening a log whose records are in segments.
 //!
-//! The crash is real: a child process appends, [`load()`] in it, and is killed. Its WAL file is so long
-//! that nothing of it is sealed. Opening changes nothing about that, so every round reads the same.
+//! The crash is real: a child process appends, [`load()`] in it, and is killed. It ends by itself when
+//! the one that started it is gone. Its WAL file is so long that nothing of it is sealed. Opening changes
+//! nothing about that, so every round reads the same.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use thalweg::{Config, Engine, PartitionConfig};
@@ -28,7 +29,8 @@ const CLEAN_BYTES_QUICK: u64 = 1 << 30;
 /// Length of the WAL that is read back, and of a quick run's.
 const WAL_BYTES: u64 = 1 << 30;
 const WAL_BYTES_QUICK: u64 = 256 << 20;
-/// Runs it all. The program itself is run again as `bench fill-wal DIR BYTES`, which calls [`load()`].
+
+/// Runs it all. The program itself is run again as `bench fill-wal DIR`, which calls [`load()`].
 ///
 /// # Errors
 /// The engine's and the host's.
@@ -36,18 +38,18 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
     (bench.progress)("opening after a crash");
     let quick = bench.effort.quick;
     let wal_bytes = if quick { WAL_BYTES_QUICK } else { WAL_BYTES };
-    let options = Options { rounds: bench.effort.rounds, wal_bytes, ..Options::default() };
-    let dir = bench.dir.join("crashed");
+    let options = Options { rounds: bench.effort.rounds, ..Options::default() };
+    let mut config = bench.config_with_little_cache("crashed", CACHE_BYTES);
+    config.wal.file_bytes = wal_bytes;
     let mut child = Command::new(std::env::current_exe()?);
-    child.args(["bench", "fill-wal"]).arg(&dir).arg(wal_bytes.to_string());
-    let rounds = measure(&dir, child, &options)?;
+    child.args(["bench", "fill-wal"]).arg(&config.data_dir);
+    let rounds = measure(&config, child, &options)?;
     bench.clear("crashed")?;
     (bench.progress)("opening after a clean end");
     let bytes = if quick { CLEAN_BYTES_QUICK } else { CLEAN_BYTES };
-    let clean: Vec<f64> = measure_clean(&bench.dir.join("clean"), bytes, bench.effort.rounds)?
-        .iter()
-        .map(Duration::as_secs_f64)
-        .collect();
+    let config = Config { shards: None, ..bench.config("clean") };
+    let clean = measure_clean(&config, bytes, bench.effort.rounds)?;
+    let clean: Vec<f64> = clean.iter().map(Duration::as_secs_f64).collect();
     bench.clear("clean")?;
     let mut report = bench.report.borrow_mut();
     let what = format!("reopen after a crash, {} MiB of WAL / device's sequential read", wal_bytes >> 20);
@@ -65,8 +67,6 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
 pub struct Options {
     /// Rounds; at least 1.
     pub rounds: usize,
-    /// Length of a WAL file, of which nine tenths are filled.
-    pub wal_bytes: u64,
     /// Bytes of a record's value.
     pub record_bytes: usize,
     /// Records an append carries.
@@ -75,7 +75,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { rounds: 5, wal_bytes: 1 << 30, record_bytes: 1024, batch_records: 16 }
+        Options { rounds: 5, record_bytes: 1024, batch_records: 16 }
     }
 }
 
@@ -102,24 +102,20 @@ impl Round {
     }
 }
 
-fn config(dir: &Path, wal_bytes: u64) -> Config {
-    let mut config = Config::new(dir);
-    config.cache.bytes = CACHE_BYTES;
-    config.wal.file_bytes = wal_bytes;
-    config
-}
-
-/// Fills the WAL in `dir` until it is told by being killed: the child's part.
+/// Fills nine tenths of a WAL file in `dir`, with the settings in the first line of `orders`, and waits to
+/// be killed, or for the end of `orders`: the child's part.
 ///
 /// # Errors
-/// The engine's.
-pub fn load(dir: &Path, options: &Options) -> Result<()> {
-    let engine = Engine::open(config(dir, options.wal_bytes))?;
-    append(&engine, options.wal_bytes / 10 * 9, options)?;
-    println!("{FULL}");
-    loop {
-        std::thread::sleep(Duration::from_secs(1));
-    }
+/// The engine's and the host's.
+pub fn load(dir: &Path, orders: impl BufRead) -> Result<()> {
+    let mut orders = orders.lines();
+    let config: Config = serde_json::from_str(&orders.next().ok_or("there are no settings")??)?;
+    let bytes = config.wal.file_bytes / 10 * 9;
+    let engine = Engine::open(Config { data_dir: dir.to_owned(), ..config })?;
+    append(&engine, bytes, &Options::default())?;
+    writeln!(io::stdout(), "{FULL}")?;
+    orders.try_for_each(|line| line.map(drop))?;
+    Ok(())
 }
 
 fn append(engine: &Engine, bytes_max: u64, options: &Options) -> Result<()> {
@@ -127,25 +123,25 @@ fn append(engine: &Engine, bytes_max: u64, options: &Options) -> Result<()> {
     load::fill(&partition, bytes_max, options.record_bytes, options.batch_records)
 }
 
-/// Measures in `dir`, which should be empty. `child` runs [`load()`] there with the same options and its
-/// output piped; it is killed when the WAL is full.
+/// Measures with the settings of `config`, whose directory should be empty. `child` runs [`load()`] there,
+/// on its standard input; it is killed when the WAL is full.
 ///
 /// # Errors
 /// The engine's and the host's.
-pub fn measure(dir: &Path, mut child: Command, options: &Options) -> Result<Vec<Round>> {
-    let mut child = child.stdout(Stdio::piped()).spawn()?;
-    let said = child.stdout.take().map(|out| BufReader::new(out).lines().next());
+pub fn measure(config: &Config, mut child: Command, options: &Options) -> Result<Vec<Round>> {
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let said = orders(config, &mut child);
     child.kill()?;
     child.wait()?;
-    if !matches!(said.flatten(), Some(Ok(line)) if line == FULL) {
+    if said? != FULL {
         return Err("the child ended before the WAL was full".into());
     }
     let mut rounds = Vec::new();
     for _ in 0..options.rounds.max(1) {
-        let (one, file_bytes) = read_device(dir, 1)?;
-        let (four, _) = read_device(dir, 4)?;
+        let (one, file_bytes) = read_device(&config.data_dir, 1)?;
+        let (four, _) = read_device(&config.data_dir, 4)?;
         let start = Instant::now();
-        let engine = Engine::open(config(dir, options.wal_bytes))?;
+        let engine = Engine::open(config.clone())?;
         let open = start.elapsed();
         let wal_bytes = engine.recovery().iter().map(|report| report.wal_bytes).sum();
         engine.close()?;
@@ -155,20 +151,31 @@ pub fn measure(dir: &Path, mut child: Command, options: &Options) -> Result<Vec<
     Ok(rounds)
 }
 
-/// Fills `dir`, which should be empty, with `bytes` of records at default settings, closes it, and
-/// says how long it takes to open, `rounds` times.
+/// Tells the child what to do; what it says then, nothing if it ended. The pipe stays open until it is
+/// dead, with `child`: its end would end the child.
+fn orders(config: &Config, child: &mut Child) -> Result<String> {
+    let settings = serde_json::to_string(&Config { data_dir: Default::default(), ..config.clone() })?;
+    let to = child.stdin.as_mut().ok_or("the child has no input")?;
+    // One that ended early is found by what it does not say.
+    let _ = writeln!(to, "{settings}");
+    let from = child.stdout.take().ok_or("the child has no output")?;
+    Ok(BufReader::new(from).lines().next().transpose()?.unwrap_or_default())
+}
+
+/// Fills the directory of `config`, which should be empty, with `bytes` of records, closes it, and says
+/// how long it takes to open, `rounds` times.
 ///
 /// # Errors
 /// The engine's.
-pub fn measure_clean(dir: &Path, bytes: u64, rounds: usize) -> Result<Vec<Duration>> {
+pub fn measure_clean(config: &Config, bytes: u64, rounds: usize) -> Result<Vec<Duration>> {
     let options = Options { batch_records: 64, ..Options::default() };
-    let engine = Engine::open(Config::new(dir))?;
+    let engine = Engine::open(config.clone())?;
     append(&engine, bytes, &options)?;
     engine.close()?;
     let mut took = Vec::new();
     for _ in 0..rounds.max(1) {
         let start = Instant::now();
-        let engine = Engine::open(Config::new(dir))?;
+        let engine = Engine::open(config.clone())?;
         took.push(start.elapsed());
         engine.close()?;
     }

@@ -85,8 +85,10 @@ pub struct Effort {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// One figure over another of the same round.
+    /// One figure over another of the same round: where no target says otherwise, less is better.
     Ratio,
+    /// One rate over another of the same round: more is better.
+    RateRatio,
     /// Nanoseconds.
     Ns,
     /// Microseconds.

@@ -17,7 +17,7 @@ use crate::Result;
 use crate::append::{kept, warm_up};
 use crate::bench::{Bench, Place, run_at, settle};
 use crate::load;
-use crate::result::{Line, Sweep, Target, Unit, median};
+use crate::result::{Line, Sweep, Target, Unit, median, over};
 
 /// The directory and the partition that all share.
 const NAME: &str = "strategies";
@@ -41,13 +41,16 @@ struct Candidate {
     setting: CommitSetting,
     /// One append in flight, µs.
     p50_us: Vec<f64>,
+    /// Records a second of the same.
+    alone_per_s: Vec<f64>,
     /// Records a second with [`MANY`] in flight.
     per_s: Vec<f64>,
 }
 
 impl Candidate {
     fn new(id: &str, setting: CommitSetting) -> Candidate {
-        Candidate { id: id.to_owned(), setting, p50_us: Vec::new(), per_s: Vec::new() }
+        let [p50_us, alone_per_s, per_s] = [const { Vec::new() }; 3];
+        Candidate { id: id.to_owned(), setting, p50_us, alone_per_s, per_s }
     }
 
     /// Opens the directory in this way, measures, and closes it.
@@ -59,6 +62,7 @@ impl Candidate {
         let alone = load::turned(&mut shard, &partition, 1, bench.time())?;
         let many = load::turned(&mut shard, &partition, MANY, bench.time())?;
         self.p50_us.push(alone.latency.value_at_quantile(0.5) as f64 / 1000.0);
+        self.alone_per_s.push(alone.per_s());
         self.per_s.push(many.per_s());
         shard.close()?;
         Ok(())
@@ -138,10 +142,6 @@ fn word(setting: CommitSetting) -> String {
     setting.forced().map_or_else(|| "auto".to_owned(), |strategy| strategy.to_string())
 }
 
-fn ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
-    of.iter().zip(to).map(|(of, to)| of / to).collect()
-}
-
 /// Ratios are to the forced strategy that was best over all rounds: the best of each round would be
 /// the luckiest of four, and every other one would look worse than it is.
 fn report(bench: &Bench<'_>, candidates: &[Candidate], chosen: CommitSetting) {
@@ -154,27 +154,27 @@ fn report(bench: &Bench<'_>, candidates: &[Candidate], chosen: CommitSetting) {
     let (Some(fastest), Some(busiest), Some(same)) = (fastest, busiest, same) else { return };
     let mut report = bench.report.borrow_mut();
     let what = format!("what the probe chose ({}), p50 / best forced ({})", same.id, fastest.id);
-    let rounds = ratios(&auto.p50_us, &fastest.p50_us);
+    let rounds = over(&auto.p50_us, &fastest.p50_us);
     report.row("strategies.auto.p50", &what, Unit::Ratio, Target::AtMost(1.10), &rounds);
     let what = format!("{MANY} in flight: what the probe chose, records/s / best forced ({})", busiest.id);
-    report.figure("strategies.auto.rate", &what, Unit::Ratio, &ratios(&auto.per_s, &busiest.per_s));
+    report.figure("strategies.auto.rate", &what, Unit::RateRatio, &over(&auto.per_s, &busiest.per_s));
     let what = format!("control: {} a second time, p50 / the first", same.id);
-    report.figure("strategies.control.p50", &what, Unit::Ratio, &ratios(&again.p50_us, &same.p50_us));
+    report.figure("strategies.control.p50", &what, Unit::Ratio, &over(&again.p50_us, &same.p50_us));
     let what = format!("control: {} a second time, {MANY} in flight, records/s / the first", same.id);
-    report.figure("strategies.control.rate", &what, Unit::Ratio, &ratios(&again.per_s, &same.per_s));
+    report.figure("strategies.control.rate", &what, Unit::RateRatio, &over(&again.per_s, &same.per_s));
     for each in forced.iter().chain([auto]) {
         let Candidate { id, p50_us, per_s, .. } = each;
         let (at, what) = (format!("strategies.{id}.p50_us"), format!("{id}: one append in flight, p50"));
         report.figure(&at, &what, Unit::Us, p50_us);
         if each.setting != CommitSetting::Auto {
             let (at, what) = (format!("strategies.{id}.p50"), format!("{id}: p50 / {}", fastest.id));
-            report.figure(&at, &what, Unit::Ratio, &ratios(p50_us, &fastest.p50_us));
+            report.figure(&at, &what, Unit::Ratio, &over(p50_us, &fastest.p50_us));
         }
         let (at, what) = (format!("strategies.{id}.{MANY}"), format!("{id}: {MANY} in flight"));
         report.figure(&at, &what, Unit::RecordsPerS, per_s);
     }
     let points =
-        |each: &Candidate| vec![(1.0, 1e6 / median(&each.p50_us)), (MANY as f64, median(&each.per_s))];
+        |each: &Candidate| vec![(1.0, median(&each.alone_per_s)), (MANY as f64, median(&each.per_s))];
     let line = |each: &Candidate| Line { name: each.id.clone(), points: points(each) };
     report.sweeps.push(Sweep {
         id: "strategies.in_flight".into(),

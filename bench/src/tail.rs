@@ -5,7 +5,6 @@
 //! has the batch; a reader may well have it first. A wake-up of a parked thread by this one is measured
 //! in the same rounds: that is what a parked reader can't be without.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,7 +27,7 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
     (bench.progress)("reading at the end");
     let appends = if bench.effort.quick { 500 } else { 2000 };
     let options = Options { rounds: bench.effort.rounds, appends, ..Options::default() };
-    let rounds = measure(&bench.dir.join("tail"), &options)?;
+    let rounds = measure(Config { shards: None, ..bench.config("tail") }, &options)?;
     bench.clear("tail")?;
     let us = |ns: u64| ns as f64 / 1000.0;
     let of = |value: &dyn Fn(&Round) -> f64| rounds.iter().map(value).collect::<Vec<f64>>();
@@ -71,12 +70,12 @@ pub struct Round {
     pub wake_up_ns: u64,
 }
 
-/// Measures in `dir`, which should be empty.
+/// Measures with these settings, of one shard and a directory that should be empty.
 ///
 /// # Errors
 /// The engine's and the host's.
-pub fn measure(dir: &Path, options: &Options) -> Result<Vec<Round>> {
-    let mut shard = OwnedShard::open(Config::new(dir))?;
+pub fn measure(config: Config, options: &Options) -> Result<Vec<Round>> {
+    let mut shard = OwnedShard::open(config)?;
     let creating = shard.log().start_create("tail", PartitionConfig::default());
     let partition = shard.block_on(creating)?;
     let mut rounds = Vec::new();
@@ -103,11 +102,13 @@ fn after_ack(
 ) -> Result<Histogram<u64>> {
     let clock = Instant::now();
     let (held, read, ended) = (AtomicI64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    // By offset: a reader that comes late to "the latest" would wait for a record that was already there.
+    let info = shard.block_on(partition.describe()).ok_or("the shard is closed")?;
     thread::scope(|scope| {
         run_at(Place::Shard);
         let reading = scope.spawn(|| {
             run_at(Place::Caller);
-            let mut reader = partition.read(ReadFrom::Latest);
+            let mut reader = partition.read(ReadFrom::Offset(info.log_end));
             while !ended.load(Ordering::Relaxed) {
                 let next = if spin { reader.spin_next() } else { reader.next() };
                 held.store(clock.elapsed().as_nanos() as i64, Ordering::Relaxed);
@@ -135,6 +136,9 @@ fn after_ack(
             let acked = clock.elapsed().as_nanos() as i64;
             ticket.wait()?;
             while read.load(Ordering::Acquire) <= index {
+                if reading.is_finished() && read.load(Ordering::Acquire) <= index {
+                    return Err("the reader ended early".into());
+                }
                 thread::yield_now();
             }
             let after = held.load(Ordering::Relaxed) - acked;

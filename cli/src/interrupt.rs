@@ -1,14 +1,20 @@
-//! Ctrl-C and SIGTERM, for commands that have something to finish.
+//! Ctrl-C and SIGTERM, for commands that have something to finish, or to remove.
 
-use std::io;
-use std::process::ExitCode;
+use std::path::PathBuf;
+use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use std::{fs, io, thread};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// Shells have it that a command which a signal ended has this exit code, and the signal's number.
 const SIGNALLED: u8 = 128;
+/// How often a folder is tried to be removed, and the pause between.
+const REMOVALS_MAX: u32 = 20;
+const REMOVE_AGAIN: Duration = Duration::from_millis(10);
 
 /// Whether somebody asked this process to stop. The first time it takes a note, the second time
 /// the process ends there and then: the log survives that too.
@@ -27,6 +33,33 @@ impl Interrupt {
             signal_hook::flag::register(signal, asked.clone())?;
         }
         Ok(Interrupt(which))
+    }
+
+    /// The same for a command that nothing finishes: the first time, `folder` is removed and the process
+    /// ends.
+    pub(crate) fn install_without(folder: PathBuf) -> io::Result<Interrupt> {
+        let interrupt = Interrupt::install()?;
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        thread::Builder::new().name("interrupt".into()).spawn(move || {
+            let Some(signal) = signals.forever().next() else { return };
+            for _ in 0..REMOVALS_MAX {
+                // Engines that are open may be making a file meanwhile, so once may not be enough.
+                if fs::remove_dir_all(&folder).is_ok() || !folder.exists() {
+                    break;
+                }
+                thread::sleep(REMOVE_AGAIN);
+            }
+            process::exit(i32::from(SIGNALLED) + signal);
+        })?;
+        Ok(interrupt)
+    }
+
+    /// After [`install_without`](Interrupt::install_without): if it was asked, an error is only that the
+    /// folder is gone, and this waits for the end.
+    pub(crate) fn end_if_set(&self) {
+        while self.is_set() {
+            thread::park();
+        }
     }
 
     /// Whether it was asked.

@@ -4,20 +4,16 @@ use std::fs;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Processor time of the process and of everybody else since a point in time.
+/// Processor time of the process since a point in time.
 pub struct Cpu {
     own_ns: u64,
-    all_ns: u64,
 }
-
-/// Unit of the kernel's processor times in `/proc/stat`, ns.
-const TICK_NS: u64 = 10_000_000;
 
 impl Cpu {
     /// Starts to count.
     #[must_use]
     pub fn start() -> Cpu {
-        Cpu { own_ns: own_ns(), all_ns: all_ns() }
+        Cpu { own_ns: own_ns() }
     }
 
     /// Nanoseconds that this process used since.
@@ -25,18 +21,13 @@ impl Cpu {
     pub fn own_ns(&self) -> u64 {
         own_ns().saturating_sub(self.own_ns)
     }
-
-    /// Nanoseconds that others used since, the kernel's work for this process among them.
-    #[must_use]
-    pub fn others_ns(&self) -> u64 {
-        all_ns().saturating_sub(self.all_ns).saturating_sub(self.own_ns())
-    }
 }
 
-/// Nanoseconds that the threads of the engine's shards have used so far.
+/// Nanoseconds that the threads of the engine's shards have used so far, and those that the kernel keeps
+/// for their rings. Work that it has done by threads of its own (`kworker`) is not among it.
 #[must_use]
 pub fn shard_cpu_ns() -> u64 {
-    threads_ns(|name| name.starts_with("thalweg-"))
+    threads_ns(|name| name.starts_with("thalweg-") || name.starts_with("iou-"))
 }
 
 /// Of threads that have ended, too.
@@ -53,14 +44,6 @@ fn threads_ns(wanted: impl Fn(&str) -> bool) -> u64 {
         stat.split(' ').next()?.parse::<u64>().ok()
     };
     tasks.flatten().filter_map(of_task).sum()
-}
-
-fn all_ns() -> u64 {
-    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let words = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
-    let ticks: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
-    // User, nice, system, idle, waiting, interrupts twice, stolen; guests are in the first two.
-    [0, 1, 2, 5, 6, 7].iter().filter_map(|index| ticks.get(*index)).sum::<u64>() * TICK_NS
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ const QUIET_PROBES: usize = 2;
 const PROBES_MAX: usize = 20;
 const PROBE: Duration = Duration::from_millis(20);
 
-/// What a device has read and written since a point in time, for everybody on the machine.
+/// What a device has written and flushed since a point in time, for everybody on the machine.
 pub struct Device {
     stat: PathBuf,
     start: Counters,
@@ -22,7 +22,6 @@ pub struct Device {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Counters {
-    read_bytes: u64,
     written_bytes: u64,
     /// `None` before Linux 5.5.
     flushes: Option<u64>,
@@ -41,12 +40,6 @@ impl Device {
     #[must_use]
     pub fn written_bytes(&self) -> Option<u64> {
         Some(counters(&self.stat)?.written_bytes.saturating_sub(self.start.written_bytes))
-    }
-
-    /// Bytes read since.
-    #[must_use]
-    pub fn read_bytes(&self) -> Option<u64> {
-        Some(counters(&self.stat)?.read_bytes.saturating_sub(self.start.read_bytes))
     }
 
     /// Times since that the device was made to keep what its cache held. A write with `RWF_DSYNC` is
@@ -75,9 +68,5 @@ impl Device {
 fn counters(stat: &Path) -> Option<Counters> {
     let text = fs::read_to_string(stat).ok()?;
     let fields: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    Some(Counters {
-        read_bytes: fields.get(2)? * SECTOR_BYTES,
-        written_bytes: fields.get(6)? * SECTOR_BYTES,
-        flushes: fields.get(15).copied(),
-    })
+    Some(Counters { written_bytes: fields.get(6)? * SECTOR_BYTES, flushes: fields.get(15).copied() })
 }

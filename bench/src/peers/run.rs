@@ -15,7 +15,7 @@ const WARM_UP: f64 = 0.2;
 
 /// One measurement.
 pub(super) struct Measured {
-    /// Acknowledgements: of one record, or of one batch.
+    /// Of one record, or of one batch. Of the device with 64 in flight a write is 64 of them.
     pub appends: u64,
     pub records: u64,
     pub records_per_s: f64,
@@ -92,7 +92,7 @@ fn measure(
     });
     let quantile_us = |quantile| loaded.latency.value_at_quantile(quantile) as f64 / 1000.0;
     row.rounds.push(Measured {
-        appends: loaded.latency.len(),
+        appends: loaded.records / workload.records_an_append() as u64,
         records: loaded.records,
         records_per_s: loaded.per_s(),
         p50_us: quantile_us(0.5),

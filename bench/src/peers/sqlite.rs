@@ -19,7 +19,11 @@ pub(super) struct Sqlite(Mutex<Connection>);
 impl Sqlite {
     pub(super) fn open(dir: &Path) -> Result<Sqlite> {
         let connection = Connection::open(dir.join("sqlite"))?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+        let mode: String =
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(format!("SQLite has no WAL here: its journal_mode is {mode}").into());
+        }
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch("CREATE TABLE log (place INTEGER PRIMARY KEY, record BLOB NOT NULL)")?;
         Ok(Sqlite(Mutex::new(connection)))

@@ -19,19 +19,18 @@ const QUIET_VARIABLE: &str = "WALRUS_QUIET";
 /// what that write returns. A batch is one `io_uring` write per record, then `fsync`.
 pub(super) const ABOUT: About = About { name: "walrus-rust", package: Some("walrus-rust") };
 
-/// Runs this command again with the variables that walrus-rust is configured by, its folder in `on`
-/// and removed afterwards: a program cannot change its own without `unsafe`. `None` if they are set.
+/// Runs this command again with the variables that walrus-rust is configured by, its folder being `folder`:
+/// a program cannot change its own without `unsafe`. `None` if they are set.
 ///
 /// # Errors
 /// The host's.
-pub fn run_again(on: &Path) -> Result<Option<ExitStatus>> {
+pub fn run_again(folder: &Path) -> Result<Option<ExitStatus>> {
     if [DIR_VARIABLE, QUIET_VARIABLE].iter().all(|name| env::var_os(name).is_some()) {
         return Ok(None);
     }
-    let dir = tempfile::Builder::new().prefix("thalweg-bench-").tempdir_in(std::path::absolute(on)?)?;
     let status = Command::new(env::current_exe()?)
         .args(env::args_os().skip(1))
-        .env(DIR_VARIABLE, dir.path())
+        .env(DIR_VARIABLE, folder)
         .env(QUIET_VARIABLE, "1")
         .status()?;
     Ok(Some(status))

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::result::{Target, Unit, median};
 
-/// A change for the worse below this is not spoken of.
-const WORSE_FACTOR: f64 = 1.10;
+/// A change below this part of the lesser of two figures is not spoken of.
+const CHANGE_MIN: f64 = 0.10;
 /// Fewer rounds than this have no spread worth the name.
 const SPREAD_ROUNDS_MIN: usize = 3;
 
@@ -33,7 +33,7 @@ impl Better {
     #[must_use]
     pub fn of_unit(unit: Unit) -> Better {
         match unit {
-            Unit::RecordsPerS | Unit::BytesPerS => Better::Higher,
+            Unit::RateRatio | Unit::RecordsPerS | Unit::BytesPerS => Better::Higher,
             Unit::Ratio | Unit::Ns | Unit::Us | Unit::S | Unit::Count | Unit::CorePercent => Better::Lower,
         }
     }
@@ -118,7 +118,8 @@ pub fn judge(better: Better, before: Rounds, after: Rounds) -> Outcome {
         return Outcome::Unknown;
     }
     let (low, high) = (old.min(new), old.max(new));
-    if high <= low * WORSE_FACTOR {
+    // What is left of a time after another is taken off may be below 0.
+    if high - low <= low.abs().min(high.abs()) * (CHANGE_MIN + f64::EPSILON) {
         return Outcome::Within;
     }
     let (Some(old_apart), Some(new_apart)) = (before.quartiles_apart, after.quartiles_apart) else {
@@ -174,6 +175,9 @@ mod tests {
         check(Better::Higher, &[110.0; 5], &[100.0; 5], Outcome::Within);
         check(Better::Lower, &[0.0; 3], &[0.0; 3], Outcome::Within);
         check(Better::Lower, &[0.0; 3], &[1.0; 3], Outcome::Regressed);
+        check(Better::Lower, &[-105.0; 3], &[-100.0; 3], Outcome::Within);
+        check(Better::Lower, &[-120.0; 3], &[-100.0; 3], Outcome::Regressed);
+        check(Better::Lower, &[1.0; 3], &[-1.0; 3], Outcome::Improved);
     }
 
     #[test]
@@ -207,6 +211,10 @@ mod tests {
     fn the_unit_says_which_way_is_better() {
         assert_eq!(Better::of_unit(Unit::RecordsPerS), Better::Higher);
         assert_eq!(Better::of_unit(Unit::Us), Better::Lower);
+        assert_eq!(
+            (Better::of_unit(Unit::Ratio), Better::of_unit(Unit::RateRatio)),
+            (Better::Lower, Better::Higher)
+        );
         assert_eq!(Better::of_target(Target::AtLeast(1.0)), Better::Higher);
     }
 }

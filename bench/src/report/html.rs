@@ -90,7 +90,7 @@ fn summary(report: &Report) -> String {
             )
         }
     };
-    out += " Every figure is the median of its rounds, which alternate with the bare device in the same run.";
+    out += " Every figure is the median of its rounds; a ratio is taken within each round.";
     if report.effort.quick {
         out += " <strong>This was a quick run: an overview, not figures to quote.</strong>";
     }

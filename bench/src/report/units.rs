@@ -89,8 +89,10 @@ fn parts(unit: Unit, value: f64, digits: usize) -> (String, &'static str) {
     }
     let size = value.abs();
     match unit {
-        Unit::Ratio if (0.1..100.0).contains(&size) => (format!("{value:.*}", digits - 1), "x"),
-        Unit::Ratio => (significant(value, digits), "x"),
+        Unit::Ratio | Unit::RateRatio if (0.1..100.0).contains(&size) => {
+            (format!("{value:.*}", digits - 1), "x")
+        }
+        Unit::Ratio | Unit::RateRatio => (significant(value, digits), "x"),
         Unit::Ns => scaled(value, digits, &[(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")]),
         Unit::Us => parts(Unit::Ns, value * 1e3, digits),
         Unit::S => parts(Unit::Ns, value * 1e9, digits),

@@ -57,6 +57,9 @@ pub struct Reader {
     failed: bool,
 }
 
+// As `docs/memory.md` says.
+const _: () = assert!(size_of::<Reader>() <= 216);
+
 /// A fetch under way.
 struct Sent {
     from: ReadFrom,
