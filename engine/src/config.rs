@@ -217,6 +217,10 @@ pub struct SegmentConfig {
     pub promote_partitions_max: u32,
     /// Shared segments that are merged into one at a time. Each byte is merged once.
     pub merge_fan_in: u32,
+    /// Shared segments are merged if their runs are shorter than this on average, bytes. A run costs
+    /// 48 to 96 B of memory: of 8 KiB that is 1.2 % at most, not worth writing every byte once more.
+    /// 0 merges none.
+    pub run_bytes_min: u64,
     /// A segment is rewritten when less than this part of it is live, percent.
     pub live_percent_min: u32,
     /// How often retention, merging and compaction look for work, ms.
@@ -234,6 +238,7 @@ impl Default for SegmentConfig {
             own_bytes_min: 4 << 20,
             promote_partitions_max: 4,
             merge_fan_in: 16,
+            run_bytes_min: 8 << 10,
             live_percent_min: 50,
             check_interval_ms: 1000,
             background_bytes_per_s: 200 << 20,

@@ -105,8 +105,12 @@ fn a_segment_that_can_not_be_read_hides_only_its_own_records() {
 #[test]
 fn failing_background_work_is_tried_again() {
     let kinds = [OpKind::Write, OpKind::Sync, OpKind::Rename, OpKind::Open, OpKind::Read, OpKind::Allocate];
-    for kind in kinds {
+    let files_at_once = [1, 3].into_iter();
+    for (kind, files) in files_at_once.flat_map(|files| kinds.map(|kind| (kind, files))) {
         on_disks(async |mut host| {
+            let config = host.config();
+            config.segment.seal_files_max = files;
+            config.cache.bytes = (u64::from(files) + 1) * config.wal.file_bytes;
             host.open().await;
             let (p, q) = (host.create("p").await, host.create("q").await);
             for n in 0..8 {
