@@ -124,6 +124,10 @@ pub struct Counted {
     pub files_recycled: u64,
     /// Segments rewritten.
     pub segments_merged: u64,
+    /// Files in the WAL rings.
+    pub wal_files: u64,
+    /// Bytes of groups not yet in segments.
+    pub unsealed_bytes: u64,
 }
 
 /// Asks every shard what it has counted.
@@ -140,6 +144,8 @@ pub fn counted(engine: &Engine) -> Result<Counted> {
         all.files_sealed += stats.files_sealed;
         all.files_recycled += stats.files_recycled;
         all.segments_merged += stats.segments_merged;
+        all.wal_files += stats.wal_files;
+        all.unsealed_bytes += stats.unsealed_bytes;
     }
     Ok(all)
 }

@@ -1,6 +1,6 @@
 //! The same load on one partition and on very many: what an append costs must not depend on it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thalweg::{Engine, Partition, PartitionConfig};
 
@@ -16,6 +16,15 @@ const COUNTS: [usize; 3] = [1, 10_000, 100_000];
 const IN_FLIGHT: usize = 64;
 /// Partitions made at a time: their tickets are kept meanwhile.
 const CREATED_AT_ONCE: usize = 4096;
+
+/// Payload for which the bytes that reach the device are counted, unless that takes too long.
+const WEIGHED_BYTES_MIN: u64 = 768 << 20;
+const WEIGHED_MAX: Duration = Duration::from_secs(6);
+/// A weighing during which the WAL grew all the same is done again, so often at most.
+const WEIGHINGS_MAX: usize = 3;
+/// The WAL has stopped growing when so many of its files were sealed since it last grew.
+const STEADY_FILES: u64 = 12;
+const GROWING_MAX: Duration = Duration::from_secs(6);
 
 /// An engine with so many partitions.
 struct Case {
@@ -115,17 +124,53 @@ fn report(bench: &Bench<'_>, rounds: &[Rounds]) {
     });
 }
 
-/// Bytes the device was given for each byte of payload, until all of it is sealed and merged.
+/// Bytes the device was given for each byte of payload, until all of it is sealed and merged, in the
+/// steady state. While the ring of WAL files grows each new one is filled with zeros, once: that is no
+/// matter of how much is appended, so the ring is let grow before. What the WAL holds at the end and did
+/// not before is counted as if it were sealed.
 fn device_bytes(bench: &Bench<'_>, case: &Case) -> Result<Vec<f64>> {
-    (bench.progress)("bytes written for 10,000 partitions, until all is sealed and merged");
-    settle(&case.engine)?;
-    let Some(device) = Device::start(&bench.dir) else { return Ok(Vec::new()) };
+    (bench.progress)("bytes written for 10,000 partitions: until the WAL has stopped growing");
+    grow(bench, case)?;
+    for weighing in 1..=WEIGHINGS_MAX {
+        (bench.progress)("bytes written for 10,000 partitions, until all is sealed and merged");
+        settle(&case.engine)?;
+        let files = counted(&case.engine)?.wal_files;
+        let Some(weighed) = weigh(bench, case)? else { break };
+        if counted(&case.engine)?.wal_files == files || weighing == WEIGHINGS_MAX {
+            return Ok(vec![weighed]);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Bytes the device was given for each byte of payload, on an engine that has settled; `None` where the
+/// device does not count.
+fn weigh(bench: &Bench<'_>, case: &Case) -> Result<Option<f64>> {
+    let unsealed_before = counted(&case.engine)?.unsealed_bytes;
+    let Some(device) = Device::start(&bench.dir) else { return Ok(None) };
     let begin = Instant::now();
     let mut payload = 0;
-    while begin.elapsed() < bench.time() * bench.effort.rounds as u32 {
+    while payload < WEIGHED_BYTES_MIN && begin.elapsed() < WEIGHED_MAX {
         payload += load::closed(&case.partitions, IN_FLIGHT, Waiting::Spin, bench.time())?.records
             * RECORD_BYTES as u64;
     }
     settle(&case.engine)?;
-    Ok(device.written_bytes().map(|written| written as f64 / payload as f64).into_iter().collect())
+    let owed = counted(&case.engine)?.unsealed_bytes as f64 - unsealed_before as f64;
+    Ok(device.written_bytes().map(|written| (written as f64 + owed) / payload as f64))
+}
+
+/// Appends until the WAL is sealed as fast as it is filled, or has the most files it may have.
+fn grow(bench: &Bench<'_>, case: &Case) -> Result<()> {
+    let begin = Instant::now();
+    let mut grown = counted(&case.engine)?;
+    while begin.elapsed() < GROWING_MAX {
+        load::closed(&case.partitions, IN_FLIGHT, Waiting::Spin, bench.time())?;
+        let now = counted(&case.engine)?;
+        if now.wal_files > grown.wal_files {
+            grown = now;
+        } else if now.files_sealed >= grown.files_sealed + STEADY_FILES {
+            break;
+        }
+    }
+    Ok(())
 }

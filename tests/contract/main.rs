@@ -10,6 +10,7 @@ mod joint;
 mod keeping;
 mod limits;
 mod reading;
+mod sealing;
 mod storing;
 
 use std::future::Future;
@@ -51,6 +52,9 @@ macro_rules! contract {
                 storing::an_end_without_goodbye_loses_nothing_acknowledged
                 storing::an_old_file_is_sealed_though_it_is_not_full
                 storing::a_thousand_partitions_interleave
+                sealing::several_full_files_become_one_segment
+                sealing::full_files_that_wait_are_sealed_when_they_are_old
+                sealing::a_file_to_promote_takes_those_before_it_along
                 holding::a_reader_that_holds_every_view_never_stalls_appends
                 catalog::partitions_are_made_listed_and_deleted
                 catalog::a_name_can_be_used_again

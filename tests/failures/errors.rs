@@ -128,8 +128,12 @@ fn a_segment_that_can_not_be_read_hides_only_its_own_records() {
 #[test]
 fn failing_background_work_is_tried_again() {
     let kinds = [OpKind::Write, OpKind::Sync, OpKind::Rename, OpKind::Open, OpKind::Read, OpKind::Allocate];
-    for kind in kinds {
+    let files_at_once = [1, 3].into_iter();
+    for (kind, files) in files_at_once.flat_map(|files| kinds.map(|kind| (kind, files))) {
         on_disks(async |mut host| {
+            let config = host.config();
+            config.segment.seal_files_max = files;
+            config.cache.bytes = (u64::from(files) + 1) * config.wal.file_bytes;
             host.open().await;
             let (p, q) = (host.create("p").await, host.create("q").await);
             for n in 0..8 {
@@ -231,6 +235,65 @@ fn a_wal_file_that_can_not_be_sealed_stops_appends_with_its_reason() {
         crate::append_until_refused(&mut host, &p, end + 1).await;
         let _unanswered = p.append("refused");
         host.close().await;
+    });
+}
+
+/// How many files are sealed when two wait, of which only what is in `readable` can be read back.
+async fn sealed_of_two(readable: Option<usize>) -> (u64, usize) {
+    let mut config = small();
+    config.cache.bytes = 4 * config.wal.file_bytes;
+    let waiting = config.wal.file_bytes;
+    let mut host = Sim::new(config, 1);
+    host.open().await;
+    let p = host.create("p").await;
+    for n in 0..8 {
+        host.create(&format!("other {n}")).await;
+    }
+    let mut end = 0;
+    loop {
+        end = fill(&mut host, &p, end, 10).await;
+        for n in 0..8 {
+            let other = host.partition(&format!("other {n}"));
+            host.append(&other, "more").await;
+        }
+        host.pause(50).await;
+        let stats = host.stats().await;
+        if stats.files_sealed > 0 && stats.unsealed_bytes > 2 * waiting {
+            break;
+        }
+        assert!(end < 10_000, "nothing waits: {stats:?}");
+    }
+    host.config().segment.seal_age_max_ms = 1;
+    host.reopen().await;
+    let logs: Vec<_> = host.files().into_iter().filter(|(name, _)| name.ends_with(".log")).collect();
+    for (index, (name, _)) in logs.iter().enumerate() {
+        if readable != Some(index) {
+            let rule = FaultRule::new(OpKind::Read, Effect::Error(EIO)).on(name.clone());
+            host.disk.plan(rule.always());
+        }
+    }
+    host.pause(5000).await;
+    let stats = host.stats().await;
+    assert!(stats.background_errors > 0, "{stats:?}");
+    host.disk.clear_faults();
+    host.until("sealed", |stats| stats.unsealed_bytes < 64 << 10).await;
+    check(&mut host, 0, end).await;
+    (stats.files_sealed, logs.len())
+}
+
+#[test]
+fn a_file_that_can_not_be_read_does_not_hold_up_those_before_it() {
+    block_on(async {
+        let (sealed, files) = sealed_of_two(None).await;
+        assert_eq!(sealed, 0);
+        let mut each = Vec::new();
+        for index in 0..files {
+            each.push(sealed_of_two(Some(index)).await.0);
+        }
+        each.sort_unstable();
+        // The oldest of the waiting files is sealed alone where it can be read.
+        assert_eq!(each.pop(), Some(1), "of {files}");
+        assert!(each.iter().all(|sealed| *sealed == 0), "{each:?}");
     });
 }
 

@@ -14,7 +14,7 @@ use thalweg::config::{BackendSetting, CommitSetting};
 use thalweg_io::sim::{Effect, FaultRule, OpKind};
 use thalweg_tests::{Owned, Sim, block_on};
 
-use rough::settings;
+use rough::{settings, settings_of_one_file};
 use run::Story;
 
 /// Seeds of the test command.
@@ -52,7 +52,7 @@ fn what_was_acknowledged_is_kept_on_a_disk_that_loses_what_it_may() {
 fn seeds_that_once_failed() {
     for seed in [315, 448, 459, 1527, 2296] {
         tell(seed, |steps| {
-            let host = Sim::new(settings(seed), seed);
+            let host = Sim::new(settings_of_one_file(seed), seed);
             block_on(Story::new(host, seed, steps).tell(120));
         });
     }

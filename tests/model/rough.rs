@@ -50,8 +50,20 @@ impl Rough for Owned {
     }
 }
 
-/// Settings drawn from a seed: small files, so that everything happens.
+/// Settings drawn from a seed: small files, so that everything happens; up to three sealed as one.
 pub(crate) fn settings(seed: u64) -> Config {
+    let mut random = SimRandom::new(seed, "sealing");
+    let mut config = settings_of_one_file(seed);
+    config.segment.seal_files_max = 1 + random.below(3) as u32;
+    if config.segment.seal_files_max > 1 {
+        config.cache.bytes = (u64::from(config.segment.seal_files_max) + 1) * config.wal.file_bytes;
+    }
+    config.segment.run_bytes_min = [0, 2 << 10, 1 << 20][random.below(3) as usize];
+    config
+}
+
+/// As `settings`, with files sealed one by one.
+pub(crate) fn settings_of_one_file(seed: u64) -> Config {
     let mut random = SimRandom::new(seed, "settings");
     let mut config = small();
     config.group.bytes_max = 4096 << random.below(3);

@@ -1,6 +1,6 @@
 //! A power cut at every operation of a run, and again while recovering.
 
-use thalweg::PartitionConfig;
+use thalweg::{Config, OwnedShard, PartitionConfig};
 use thalweg_io::sim::{SimDisk, SimOptions};
 
 use crate::world::{Life, Model, SURVIVALS, check, config, open};
@@ -75,11 +75,73 @@ fn one_life(shard: &mut Life<'_>, life: u64) -> bool {
     }
 }
 
+/// Settings under which two full files are sealed as one, and each is full soon.
+fn joint_config() -> Config {
+    let mut config = config();
+    config.wal.file_bytes = 112 << 10;
+    config.cache.bytes = 3 * config.wal.file_bytes;
+    config.segment.seal_files_max = 2;
+    config.segment.own_bytes_min = u64::MAX;
+    config
+}
+
+/// Two lives in which files that many partitions share are sealed as one, and their segments merged.
+/// Returns how many files, and in how many goes.
+fn sealing(disk: &SimDisk, model: &mut Model) -> (u64, u64) {
+    let (mut next_id, mut files, mut goes) = (1, 0, 0);
+    for _ in 0..2 {
+        let Ok(mut shard) = Life::open(disk, &joint_config(), model, &mut next_id) else { break };
+        ["a", "b", "c"].iter().for_each(|name| shard.create(name, PartitionConfig::default()));
+        let mut sealed = 0;
+        for round in 0..24 {
+            ["a", "b", "c"].iter().for_each(|name| shard.append(name, 2, 900));
+            if !shard.pump() || (round % 4 == 3 && !shard.settle(3000)) {
+                return (files, goes);
+            }
+            let stats = shard.shard.log().stats(0);
+            let now = shard.shard.block_on(stats).map_or(0, |stats| stats.files_sealed);
+            goes += u64::from(now > sealed);
+            files += now - sealed;
+            sealed = now;
+        }
+        shard.forget();
+    }
+    (files, goes)
+}
+
+/// Every file is one that the manifest knows. What is being made in the background is given time.
+fn nothing_is_left_over(disk: &SimDisk, shard: &mut OwnedShard, what: &str) {
+    let mut last = None;
+    for _ in 0..20 {
+        let stats = shard.log().stats(0);
+        let Some(stats) = shard.block_on(stats) else { break };
+        let files = disk.files().into_iter().filter(|(path, _)| {
+            let name = path.to_string_lossy();
+            !name.contains("quarantine") && (name.ends_with(".log") || name.ends_with(".tmp"))
+        });
+        let (files, known) = (files.count() as u64, stats.wal_files + stats.segments);
+        if files == known {
+            return;
+        }
+        last = Some((files, known));
+        let until = disk.now().plus_us(5000);
+        while disk.now() < until {
+            if !shard.turn() {
+                shard.park();
+            }
+        }
+    }
+    panic!("{what}: files in the directory and in the manifest: {last:?}");
+}
+
 /// Opens, checks, and opens again: the answer is the same.
 fn recovered(disk: &SimDisk, model: &mut Model, what: &str) {
-    let config = config();
+    recovered_with(&config(), disk, model, what);
+}
+
+fn recovered_with(config: &Config, disk: &SimDisk, model: &mut Model, what: &str) {
     for round in ["opened", "opened again"] {
-        let mut shard = match open(disk, &config) {
+        let mut shard = match open(disk, config) {
             Ok(shard) => shard,
             Err(error) => panic!("{what}, {round}: {error}"),
         };
@@ -92,7 +154,7 @@ fn recovered(disk: &SimDisk, model: &mut Model, what: &str) {
         } else {
             let mut next_id = 1_000_000;
             drop(shard);
-            let mut life = Life::open(disk, &config, model, &mut next_id)
+            let mut life = Life::open(disk, config, model, &mut next_id)
                 .unwrap_or_else(|error| panic!("{what}, a third time: {error}"));
             life.append("a", 2, 3000);
             life.append("b", 1, 100);
@@ -100,10 +162,11 @@ fn recovered(disk: &SimDisk, model: &mut Model, what: &str) {
             life.close();
         }
     }
-    let mut shard = open(disk, &config).unwrap_or_else(|error| panic!("{what}, at the end: {error}"));
+    let mut shard = open(disk, config).unwrap_or_else(|error| panic!("{what}, at the end: {error}"));
     if let Err(error) = check(&mut shard, model) {
         panic!("{what}, at the end: {error}");
     }
+    nothing_is_left_over(disk, &mut shard, what);
 }
 
 /// Operations of a whole run.
@@ -180,6 +243,25 @@ fn a_cut_while_a_segment_becomes_a_wal_file_again_loses_nothing_acknowledged() {
             recycling(&disk, &mut model);
             disk.crash();
             recovered(&disk, &mut model, &format!("survival {index}, cut after {cut} of {ops}"));
+        }
+    }
+}
+
+#[test]
+fn a_cut_while_files_are_sealed_as_one_loses_nothing_and_leaves_nothing_over() {
+    for (index, options) in SURVIVALS.iter().enumerate() {
+        let disk = SimDisk::with_options(1, options());
+        let (files, goes) = sealing(&disk, &mut Model::new());
+        assert!(files >= goes + 3, "{files} files sealed in {goes} goes");
+        let ops = disk.op_count();
+        for cut in 0..ops {
+            let disk = SimDisk::with_options(1, options());
+            let mut model = Model::new();
+            disk.crash_after(cut);
+            sealing(&disk, &mut model);
+            disk.crash();
+            let what = format!("survival {index}, cut after {cut} of {ops}");
+            recovered_with(&joint_config(), &disk, &mut model, &what);
         }
     }
 }

@@ -25,6 +25,7 @@ pub(crate) fn config() -> Config {
     config.segment.own_bytes_min = 16 << 10;
     config.segment.promote_partitions_max = 1;
     config.segment.merge_fan_in = 3;
+    config.segment.run_bytes_min = 1 << 20;
     config.wal.witness_after_us = 2_000;
     config
 }

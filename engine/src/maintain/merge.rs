@@ -1,15 +1,16 @@
-//! Merging: shared segments become fewer, and segments with little live data are rewritten.
+//! Merging: shared segments of short runs become fewer, and segments with little live data are rewritten.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use thalweg_io::Backend;
 
+use crate::config::SegmentConfig;
 use crate::governor::Work;
 use crate::ids::{FileNumber, Offset, PartitionId};
 use crate::maintain::MaintainError;
 use crate::maintain::compact::{Keep, KeyMap, compact_batch};
-use crate::manifest::{Change, SegmentKind};
+use crate::manifest::{Change, SegmentKind, SegmentMeta};
 use crate::partitions::{Partition, RunRef};
 use crate::read::cut::{Bounds, Piece, cut_piece};
 use crate::record::BatchView;
@@ -19,23 +20,30 @@ use crate::segment::{
 use crate::shard::Core;
 use crate::shard::state::{SegmentState, State};
 
-/// Which segments to rewrite next, if any: too many small shared ones, or one with little live data.
-pub(crate) fn pick(state: &State, fan_in: usize, live_percent_min: u64) -> Option<Vec<FileNumber>> {
-    let mut shared: Vec<_> = state
-        .segments
-        .values()
-        .filter(|segment| segment.meta.kind == SegmentKind::Shared && segment.is_settled())
+/// Which segments to rewrite next, if any: too many shared ones with short runs, or one with little
+/// live data.
+pub(crate) fn pick(state: &State, config: &SegmentConfig) -> Option<Vec<FileNumber>> {
+    let settled = state.segments.values().filter(|segment| segment.is_settled());
+    let mut short: Vec<_> = settled
+        .clone()
+        .filter(|segment| has_short_runs(&segment.meta, config.run_bytes_min))
         .map(|segment| segment.meta.file)
         .collect();
-    if shared.len() >= fan_in {
-        shared.sort_unstable();
-        shared.truncate(fan_in);
-        return Some(shared);
+    let fan_in = config.merge_fan_in as usize;
+    if short.len() >= fan_in {
+        short.sort_unstable();
+        short.truncate(fan_in);
+        return Some(short);
     }
-    let sparse = state.segments.values().filter(|segment| {
-        segment.is_settled() && segment.live_bytes * 100 < segment.meta.batch_bytes * live_percent_min
-    });
+    let live_percent_min = u64::from(config.live_percent_min);
+    let sparse =
+        settled.filter(|segment| segment.live_bytes * 100 < segment.meta.batch_bytes * live_percent_min);
     Some(vec![sparse.min_by_key(|segment| segment.meta.file)?.meta.file])
+}
+
+/// Whether merging a segment with others is worth writing each of its bytes once more.
+fn has_short_runs(meta: &SegmentMeta, run_bytes_min: u64) -> bool {
+    meta.kind == SegmentKind::Shared && meta.batch_bytes / u64::from(meta.runs.max(1)) < run_bytes_min
 }
 
 /// Whether so much of a compacted partition is new that its keys are worth comparing.
@@ -101,7 +109,7 @@ impl<B: Backend> Core<B> {
     /// Which segments to rewrite next, if any; those of a partition whose keys were written over last.
     pub(super) async fn pick_merge(&self) -> Option<Vec<FileNumber>> {
         let config = &self.config.segment;
-        let picked = pick(&self.state(), config.merge_fan_in as usize, u64::from(config.live_percent_min));
+        let picked = pick(&self.state(), config);
         if picked.is_some() || !self.state().partitions.has_compacted() {
             return picked;
         }

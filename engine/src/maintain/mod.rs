@@ -4,6 +4,7 @@
 
 mod adopt;
 mod compact;
+mod due;
 mod merge;
 pub(crate) mod prepare;
 mod retain;
@@ -131,7 +132,8 @@ async fn keep_sealed<B: Backend>(core: Rc<Core<B>>) {
     let mut failures = 0u32;
     while !core.ends() {
         core.ask_for_roll_by_age();
-        match core.seal_oldest().await {
+        // After a failure one by one: what is the matter with one file holds no other up.
+        match core.seal_due(failures > 0).await {
             Ok(false) => core.rest(core.config.segment.check_interval_ms * 1000).await,
             sealed => {
                 if sealed.is_ok() {
@@ -143,7 +145,7 @@ async fn keep_sealed<B: Backend>(core: Rc<Core<B>>) {
                 let failure = sealed.as_ref().err().filter(|_| lasting).map(|error| error.to_string().into());
                 core.state_mut().seal_failure = failure;
                 core.mailbox.wake();
-                if !core.settle("sealing a WAL file", sealed.map(drop)).await {
+                if !core.settle("sealing WAL files", sealed.map(drop)).await {
                     break;
                 }
             }

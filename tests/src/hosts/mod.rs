@@ -63,7 +63,8 @@ fn collect(path: &Path, prefix: &str, found: &mut Vec<(String, u64)>) {
     }
 }
 
-/// Settings under which a MiB or two fill WAL files, make segments and merge them.
+/// Settings under which a MiB or two fill WAL files, make segments and merge them. The tail cache
+/// does not hold enough files to seal several as one.
 #[must_use]
 pub fn small() -> Config {
     let mut config = Config::new("data");
@@ -75,6 +76,7 @@ pub fn small() -> Config {
     config.segment.own_bytes_min = 96 << 10;
     config.segment.check_interval_ms = 20;
     config.segment.merge_fan_in = 4;
+    config.segment.run_bytes_min = 1 << 20;
     config.threads.pin = false;
     config.threads.poll_us = 5;
     // What is fastest is for the tests of the probe.
