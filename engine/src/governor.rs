@@ -278,7 +278,7 @@ impl<B: Backend> Governor<B> {
         self.pace.committed(start, end);
     }
 
-    /// Appends are about to stop for want of a WAL file: no more holding back.
+    /// Appends would soon stop for want of a WAL file: no more holding back.
     pub(crate) fn set_urgent(&self, urgent: bool) {
         self.urgent.set(urgent);
     }

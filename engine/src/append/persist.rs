@@ -104,7 +104,7 @@ impl<B: Backend> Shard<B> {
             }
             let salt = self.core.reactor.random();
             let rolled = state.wal.roll(salt, now_ms);
-            self.core.governor.set_urgent(state.wal.spares.is_empty());
+            self.core.governor.set_urgent(self.core.is_pressed(&state.wal));
             // Asked once: whoever waits for a file comes here every turn.
             if rolled || !self.starved {
                 self.core.maintain.notify(usize::MAX);

@@ -17,9 +17,11 @@ use std::rc::Rc;
 
 use thalweg_io::Backend;
 
+use crate::maintain::due::files_max;
 use crate::maintain::prepare::Spare;
 use crate::manifest::{ManifestError, is_full};
 use crate::shard::Core;
+use crate::wal::ring::WalRing;
 
 /// How long to wait before trying again what the disk refused, µs.
 const RETRY_AFTER_US: u64 = 500_000;
@@ -173,6 +175,14 @@ impl<B: Backend> Core<B> {
         self.maintenance_tasks.set(self.maintenance_tasks.get() - 1);
     }
 
+    /// Whether the log may need a file before the next ones are sealed, if those are not hurried: there
+    /// are no more than are sealed in two steps.
+    pub(crate) fn is_pressed(&self, wal: &WalRing) -> bool {
+        let left = wal.spares.len() + self.wal_files_max.saturating_sub(wal.files());
+        let at_once = files_max(&self.config, wal.file_bytes, self.wal_files_max);
+        wal.spares.is_empty() || (left <= 2 * at_once && !wal.full.is_empty())
+    }
+
     /// A step of keeping the WAL went well, or is tried again a little later. Returns whether to
     /// go on.
     async fn settle(&self, what: &str, step: Result<(), MaintainError>) -> bool {
@@ -182,7 +192,7 @@ impl<B: Backend> Core<B> {
                 if !state.wal.spares.is_empty() {
                     state.out_of_space = false;
                 }
-                self.governor.set_urgent(state.wal.spares.is_empty());
+                self.governor.set_urgent(self.is_pressed(&state.wal));
                 true
             }
             Err(error) => {

@@ -106,7 +106,8 @@ impl<'a, B: Backend> Source<'a, B> {
         if let Some(whole) = loaded {
             return Ok(whole);
         }
-        let reader = SegmentReader::new(&self.core.governor, Work::Upkeep, file.id, file.end);
+        let reader = SegmentReader::new(&self.core.governor, Work::Upkeep, file.id, file.end)
+            .into_buffers_of(&self.core.buffers);
         Ok(loaded.insert(Pieces::read(&reader, file.end as usize).await?))
     }
 

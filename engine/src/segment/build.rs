@@ -9,7 +9,8 @@ use crate::ids::{FileNumber, Offset, PartitionId, ShardId};
 use crate::manifest::{SegmentKind, SegmentMeta};
 use crate::read::cut::{Bounds, Expected, Piece, cut_expected};
 use crate::record::BatchHeader;
-use crate::segment::footer::{Footer, IndexEntry, Run, Trailer, encode_footer};
+use crate::segment::encode::Steps;
+use crate::segment::footer::{Footer, IndexEntry, Run, Trailer};
 use crate::segment::read::{ReadError, SegmentReader, Window, read_trailer};
 
 /// An index entry covers about so many bytes: one read finds a batch.
@@ -232,11 +233,10 @@ impl<'a, B: Backend> SegmentWriter<'a, B> {
             self.flush(len).await?;
         }
         let mut trailer = self.identity.trailer(self.written, batch_bytes);
-        let footer = encode_footer(&self.index.footer, &mut trailer);
-        self.governor.write(Work::Upkeep, self.file, self.written, &footer).await?;
+        write_footer(self.governor, self.file, &self.index.footer, &mut trailer).await?;
         let reactor = self.governor.reactor();
         reactor.run(Op::Sync { file: self.file }).await?;
-        let checked = check(self.governor, self.file, &trailer).await;
+        let checked = check(self.governor, self.file, &trailer, &self.index.footer).await;
         checked.map_err(|error| std::io::Error::other(format!("reading it back: {error}")))?;
         let (from, to) = (self.temporary.clone(), self.path.clone());
         reactor.run(Op::Rename { from, to }).await?;
@@ -268,30 +268,57 @@ fn built(trailer: &Trailer, footer: Footer) -> Built {
     Built { meta, runs: footer.runs }
 }
 
+/// Writes footer and trailer at `trailer.footer_position`.
+async fn write_footer<B: Backend>(
+    governor: &Governor<B>,
+    file: FileId,
+    footer: &Footer,
+    trailer: &mut Trailer,
+) -> std::io::Result<()> {
+    let mut position = trailer.footer_position;
+    for step in Steps::new(footer, trailer) {
+        governor.write(Work::Upkeep, file, position, &step).await?;
+        position += step.len() as u64;
+    }
+    Ok(())
+}
+
 /// Reads a segment's trailer and footer, and checks that they are the ones written.
 async fn check_footer<B: Backend>(
     governor: &Governor<B>,
     file: FileId,
     trailer: &Trailer,
-) -> Result<Footer, ReadError> {
+) -> Result<(), ReadError> {
     let len = trailer.file_bytes();
     let found = read_trailer(governor.reactor(), file, len).await?;
     if found != *trailer {
         return Err(ReadError::new(len, "the trailer is not the one written"));
     }
-    SegmentReader::new(governor, Work::Upkeep, file, len).footer(trailer).await
+    let reader = SegmentReader::new(governor, Work::Upkeep, file, len);
+    let (mut at, end) = (trailer.footer_position, trailer.footer_position + trailer.footer_bytes());
+    let mut crc = 0;
+    while at < end {
+        let step = (end - at).min(BUFFER_BYTES as u64);
+        crc = crc32c::crc32c_append(crc, &reader.bytes(at, step as usize).await?);
+        at += step;
+    }
+    if crc != trailer.footer_crc {
+        return Err(ReadError::new(trailer.footer_position, "the footer is not the one written"));
+    }
+    Ok(())
 }
 
 /// Reads a whole segment and checks every batch against the index.
 ///
 /// # Errors
 /// [`ReadError`] at the first thing that is wrong.
-pub(crate) async fn check<B: Backend>(
+async fn check<B: Backend>(
     governor: &Governor<B>,
     file: FileId,
     trailer: &Trailer,
-) -> Result<Footer, ReadError> {
-    let footer = check_footer(governor, file, trailer).await?;
+    footer: &Footer,
+) -> Result<(), ReadError> {
+    check_footer(governor, file, trailer).await?;
     let reader = SegmentReader::new(governor, Work::Upkeep, file, trailer.file_bytes());
     let mut window = Window::default();
     for run in &footer.runs {
@@ -306,7 +333,7 @@ pub(crate) async fn check<B: Backend>(
                 .map_err(|flaw| ReadError::new(flaw.position, flaw.reason))?;
         }
     }
-    Ok(footer)
+    Ok(())
 }
 
 /// Turns a sealed WAL file into a segment where it lies: writes the footer behind its last group
@@ -324,8 +351,7 @@ pub(crate) async fn promote<B: Backend>(
 ) -> std::io::Result<Built> {
     let batch_bytes = index.footer.runs.iter().map(|run| run.bytes).sum();
     let mut trailer = identity.trailer(end, batch_bytes);
-    let footer = encode_footer(&index.footer, &mut trailer);
-    governor.write(Work::Upkeep, file, end, &footer).await?;
+    write_footer(governor, file, &index.footer, &mut trailer).await?;
     let reactor = governor.reactor();
     // A WAL file that is shorter than it was made has a whole trailer at its end, or is damaged.
     reactor.run(Op::Sync { file }).await?;

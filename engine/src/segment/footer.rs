@@ -49,7 +49,7 @@ pub struct IndexEntry {
 }
 
 impl IndexEntry {
-    fn push(&self, out: &mut Vec<u8>) {
+    pub(super) fn push(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.base_offset.0.to_le_bytes());
         out.extend_from_slice(&self.end_offset.0.to_le_bytes());
@@ -124,7 +124,7 @@ pub struct Run {
 }
 
 impl Run {
-    fn push(&self, out: &mut Vec<u8>) {
+    pub(super) fn push(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.partition.0.to_le_bytes());
         out.extend_from_slice(&self.entry_count.to_le_bytes());
         out.extend_from_slice(&self.first_entry.to_le_bytes());
@@ -220,7 +220,8 @@ impl Trailer {
         end.next_multiple_of(BLOCK as u64)
     }
 
-    fn seal(&self, out: &mut [u8]) {
+    /// Writes it to `out`, [`TRAILER_BYTES`] long.
+    pub(super) fn seal(&self, out: &mut [u8]) {
         out[..TRAILER_BYTES].fill(0);
         let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &TRAILER_MAGIC);
@@ -308,21 +309,6 @@ pub struct Footer {
     pub runs: Vec<Run>,
 }
 
-/// Encodes footer and trailer, to be written at `trailer.footer_position`. `trailer`'s counts and
-/// checksum are set from the footer. Returns whole blocks.
-pub fn encode_footer(footer: &Footer, trailer: &mut Trailer) -> Vec<u8> {
-    let mut out = Vec::with_capacity(footer.entries.len() * ENTRY_BYTES + footer.runs.len() * RUN_BYTES);
-    footer.entries.iter().for_each(|entry| entry.push(&mut out));
-    footer.runs.iter().for_each(|run| run.push(&mut out));
-    trailer.entry_count = footer.entries.len() as u32;
-    trailer.run_count = footer.runs.len() as u32;
-    trailer.footer_crc = crc32c::crc32c(&out);
-    out.resize((out.len() + TRAILER_BYTES).next_multiple_of(BLOCK), 0);
-    let at = out.len() - TRAILER_BYTES;
-    trailer.seal(&mut out[at..]);
-    out
-}
-
 /// Reads entries and runs from the bytes at `trailer.footer_position`.
 ///
 /// # Errors
@@ -370,6 +356,7 @@ pub fn decode_footer(bytes: &[u8], trailer: &Trailer) -> Result<Footer, Malforme
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::encode::encode_footer;
 
     fn sample() -> (Footer, Trailer) {
         let entry = |base: u64, position: u64| IndexEntry {
