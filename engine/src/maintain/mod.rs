@@ -175,12 +175,12 @@ impl<B: Backend> Core<B> {
         self.maintenance_tasks.set(self.maintenance_tasks.get() - 1);
     }
 
-    /// Whether the log may need a file before the next ones are sealed, if those are not hurried: there
-    /// are no more than are sealed in two steps.
+    /// Whether the log may need a file before the next ones are sealed, if those are not hurried: half
+    /// of the ring is full, or it has no more files left than are sealed in two steps.
     pub(crate) fn is_pressed(&self, wal: &WalRing) -> bool {
         let left = wal.spares.len() + self.wal_files_max.saturating_sub(wal.files());
         let at_once = files_max(&self.config, wal.file_bytes, self.wal_files_max);
-        wal.spares.is_empty() || (left <= 2 * at_once && !wal.full.is_empty())
+        wal.spares.is_empty() || (left <= (2 * at_once).max(self.wal_files_max / 2) && !wal.full.is_empty())
     }
 
     /// A step of keeping the WAL went well, or is tried again a little later. Returns whether to
