@@ -55,6 +55,8 @@ const FOLLOW_SLOW: f64 = 0.001;
 const FOLLOW: f64 = 0.02;
 /// Longest wait for somebody else's request to end before looking again, µs.
 const LOOK_AGAIN_US: u64 = 100;
+/// So many looks a shard leaves a free place to others that wait.
+const POLITE_LOOKS_MAX: u32 = 10;
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,11 @@ pub(crate) struct Pace {
     interval: AtomicU64,
     /// Background requests in flight.
     in_flight: AtomicU32,
+    /// Those that wait for one of them to end.
+    waiting: AtomicU32,
+    /// The shard whose request entered last, and who comes next to be told from others.
+    entered_last: AtomicU32,
+    shards: AtomicU32,
     reads: Lane,
     upkeep: Lane,
 }
@@ -197,11 +204,17 @@ impl Pace {
         Nanos(before.unwrap_or(now.0).max(now.0))
     }
 
-    /// One more request in flight, if there may be.
-    fn enter(&self, work: Work, depth_max: u32) -> bool {
+    /// One more request of `shard` in flight, if there may be. Where others wait too nobody has two turns
+    /// in a row: a shard that goes on at once is always there first. `own` of those who wait are its.
+    fn enter(&self, work: Work, depth_max: u32, shard: u32, own: u32) -> bool {
+        let others_wait = self.waiting.load(Ordering::Relaxed) > own;
+        if others_wait && self.entered_last.load(Ordering::Relaxed) == shard {
+            return false;
+        }
         let one_more = |depth: u32| (depth < depth_max).then_some(depth + 1);
         let entered = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
         if entered {
+            self.entered_last.store(shard, Ordering::Relaxed);
             self.lane(work).in_flight.fetch_add(1, Ordering::Relaxed);
         }
         entered
@@ -228,6 +241,10 @@ pub(crate) struct Governor<B: Backend> {
     reactor: Reactor<B>,
     pace: Arc<Pace>,
     rate_max: f64,
+    /// Told from other shards on the device by this.
+    shard: u32,
+    /// Requests of it that wait for their turn.
+    waiting: Cell<u32>,
     bytes: Cell<u64>,
     urgent: Cell<bool>,
     /// Rings when a request of this shard has ended.
@@ -239,6 +256,27 @@ pub(crate) struct Permit<'a, B: Backend> {
     governor: &'a Governor<B>,
     work: Work,
     bytes: usize,
+}
+
+/// A request that waits for its turn; no longer when dropped.
+struct Waiting<'a> {
+    pace: &'a Pace,
+    own: &'a Cell<u32>,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(pace: &'a Pace, own: &'a Cell<u32>) -> Waiting<'a> {
+        pace.waiting.fetch_add(1, Ordering::Relaxed);
+        own.set(own.get() + 1);
+        Waiting { pace, own }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.pace.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.own.set(self.own.get() - 1);
+    }
 }
 
 impl<B: Backend> Permit<'_, B> {
@@ -258,9 +296,12 @@ impl<B: Backend> Drop for Permit<'_, B> {
 impl<B: Backend> Governor<B> {
     /// Asks at `pace`, for at most `bytes_per_s` while commits are under way.
     pub(crate) fn new(reactor: Reactor<B>, pace: Arc<Pace>, bytes_per_s: u64) -> Governor<B> {
+        let shard = pace.shards.fetch_add(1, Ordering::Relaxed) + 1;
         Governor {
             reactor,
             pace,
+            shard,
+            waiting: Cell::new(0),
             rate_max: bytes_per_s as f64,
             bytes: Cell::new(0),
             urgent: Cell::new(false),
@@ -325,8 +366,15 @@ impl<B: Backend> Governor<B> {
         }
         // Looked at anew each time: commits may have stopped meanwhile, for want of this very request.
         let depth_max = || if awaited || self.is_free(work) { QUIET_DEPTH_MAX } else { BUSY_DEPTH_MAX };
-        while !self.pace.enter(work, depth_max()) {
-            self.wait_for_end().await;
+        let enter = |own| self.pace.enter(work, depth_max(), self.shard, own);
+        if !enter(self.waiting.get()) {
+            let _waiting = Waiting::begin(&self.pace, &self.waiting);
+            let mut looks = 0;
+            // Whoever waits may be a shard that nobody turns: others are let go first for a while only.
+            while !enter(if looks < POLITE_LOOKS_MAX { self.waiting.get() } else { u32::MAX }) {
+                self.wait_for_end().await;
+                looks += 1;
+            }
         }
         self.bytes.set(self.bytes.get() + bytes as u64);
         Permit { governor: self, work, bytes }
@@ -353,5 +401,38 @@ impl<B: Backend> Governor<B> {
     /// Bytes permitted so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_that_wait_have_turns_one_after_the_other() {
+        let pace = Pace::new();
+        let enter = |shard, own| pace.enter(Work::Upkeep, BUSY_DEPTH_MAX, shard, own);
+        assert!(enter(1, 0));
+        assert!(!enter(2, 0));
+        let own = Cell::new(0);
+        let waits = Waiting::begin(&pace, &own);
+        pace.leave(Work::Upkeep, Nanos(1));
+        // The first one is there again before the second has looked.
+        assert!(!enter(1, 0));
+        assert!(enter(2, own.get()));
+        drop(waits);
+        pace.leave(Work::Upkeep, Nanos(2));
+        // It does not wait for itself.
+        let _two = [Waiting::begin(&pace, &own), Waiting::begin(&pace, &own)];
+        assert!(enter(2, own.get()));
+    }
+
+    #[test]
+    fn the_rate_asked_for_bounds_the_least_rate_too() {
+        let pace = Pace::new();
+        let second = 1_000_000_000;
+        pace.reserve(Work::Upkeep, 1 << 20, Nanos(0), (1 << 20) as f64);
+        let next = pace.reserve(Work::Upkeep, 1 << 20, Nanos(0), (1 << 20) as f64);
+        assert_eq!(next, Nanos(second));
     }
 }
