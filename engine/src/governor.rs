@@ -249,6 +249,8 @@ pub(crate) struct Governor<B: Backend> {
     urgent: Cell<bool>,
     /// Rings when a request of this shard has ended.
     ended: Event,
+    /// Held while a file comes to its name.
+    naming: async_lock::Mutex<()>,
 }
 
 /// Leave for one request; given back when dropped.
@@ -306,7 +308,13 @@ impl<B: Backend> Governor<B> {
             bytes: Cell::new(0),
             urgent: Cell::new(false),
             ended: Event::new(),
+            naming: async_lock::Mutex::new(()),
         }
+    }
+
+    /// Held while a file of the shard comes to its name, see [`names`](crate::names).
+    pub(crate) fn naming(&self) -> &async_lock::Mutex<()> {
+        &self.naming
     }
 
     /// For work on a log that is not open: there are no commits.

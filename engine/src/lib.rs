@@ -69,6 +69,7 @@ mod mailbox;
 mod maintain;
 pub mod manifest;
 mod metrics;
+mod names;
 mod open;
 mod partition;
 mod partitions;

@@ -127,6 +127,11 @@ pub(crate) async fn superblock<B: Backend>(
     }
     match make(reactor, config).await {
         Ok(made) => Ok(made),
+        // With its superblock the directory is whole, or will be made anew if that name gets lost:
+        // the next try needs the files.
+        Err(source) if is_full(&source) && !superblock::read(reactor).await.is_ok_and(|it| it.is_none()) => {
+            Err(io(source))
+        }
         Err(source) if is_full(&source) => {
             // What remains is the mark, and folders without files: the next try begins anew.
             remove_files(reactor, config).await.map_err(io)?;
@@ -254,7 +259,7 @@ pub(crate) fn fixed_config(config: &Config, superblock: &Superblock) -> Result<A
 
 #[cfg(test)]
 mod tests {
-    use thalweg_io::sim::SimDisk;
+    use thalweg_io::sim::{Effect, FaultRule, OpKind, SimDisk, SimOptions};
 
     use super::*;
     use crate::OwnedShard;
@@ -275,6 +280,29 @@ mod tests {
         disk.set_capacity(1 << 40);
         assert!(empty - disk.free_bytes() < 1 << 20, "files were left");
         OwnedShard::open_on(disk.backend(), config(4 << 20), None).unwrap();
+    }
+
+    #[test]
+    fn a_directory_whose_making_finds_no_space_anywhere_opens_at_the_next_try() {
+        for power_cut in [false, true] {
+            let mut whole = 0;
+            for nth in 0.. {
+                let disk = SimDisk::with_options(1, SimOptions::kind());
+                disk.plan(FaultRule::new(OpKind::Any, Effect::Error(28)).skip(nth));
+                let failed = OwnedShard::open_on(disk.backend(), config(4 << 20), None).err();
+                if disk.faults_fired() == 0 {
+                    break;
+                }
+                whole += u64::from(failed.is_some() && disk.contents(SUPERBLOCK_NAME).is_some());
+                if power_cut {
+                    disk.crash();
+                }
+                disk.clear_faults();
+                let opened = OwnedShard::open_on(disk.backend(), config(4 << 20), None);
+                assert!(opened.is_ok(), "operation {nth}, {failed:?}, then {:?}", opened.err());
+            }
+            assert!(whole > 2, "{whole} failed with a superblock");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod glommio;
 pub mod lock;
 pub mod memory;
 pub mod pin;
+pub mod power;
 mod pwrite;
 pub mod reactor;
 mod real_files;

@@ -65,9 +65,7 @@ pub(crate) async fn make_file<B: Backend>(
             zero_fill(governor, file, 0, len).await?;
         }
         reactor.run(Op::Sync { file }).await?;
-        reactor.run(Op::Rename { from: temporary.clone(), to: path.clone() }).await?;
-        let dir = path.parent().map(PathBuf::from).unwrap_or_default();
-        reactor.run(Op::SyncDir { path: dir }).await?;
+        governor.put(temporary.clone(), path.clone()).await?;
         Ok(filled)
     };
     match made.await {
@@ -75,6 +73,8 @@ pub(crate) async fn make_file<B: Backend>(
         Err(error) => {
             let _ = reactor.run(Op::Close { file }).await;
             let _ = reactor.run(Op::Remove { path: temporary }).await;
+            // It has this name if only the sync of the name failed.
+            let _ = reactor.run(Op::Remove { path }).await;
             Err(error)
         }
     }

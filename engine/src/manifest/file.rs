@@ -16,6 +16,7 @@ use crate::manifest::codec::{decode_edit, encode_edit};
 use crate::manifest::edit::{Change, Edit};
 use crate::manifest::predicate::Conflict;
 use crate::manifest::state::Manifest;
+use crate::names;
 
 /// Why the manifest could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -447,8 +448,10 @@ async fn write_snapshot<B: Backend>(
         write(reactor, governor, file, 0, buf).await.map_err(|error| (Named::No, error))?;
         reactor.run(Op::Sync { file }).await.map_err(|error| (Named::No, error))?;
         let perhaps = |error| (Named::Perhaps, error);
-        reactor.run(Op::Rename { from: temporary, to: dir.join(name) }).await.map_err(perhaps)?;
-        reactor.run(Op::SyncDir { path: dir.to_owned() }).await.map_err(perhaps)
+        match governor {
+            Some(governor) => governor.put(temporary, dir.join(name)).await.map_err(perhaps),
+            None => names::put(reactor, temporary, dir.join(name)).await.map_err(perhaps),
+        }
     };
     if let Err(error) = written.await {
         let _ = reactor.run(Op::Close { file }).await;

@@ -238,10 +238,7 @@ impl<'a, B: Backend> SegmentWriter<'a, B> {
         reactor.run(Op::Sync { file: self.file }).await?;
         let checked = check(self.governor, self.file, &trailer, &self.index.footer).await;
         checked.map_err(|error| std::io::Error::other(format!("reading it back: {error}")))?;
-        let (from, to) = (self.temporary.clone(), self.path.clone());
-        reactor.run(Op::Rename { from, to }).await?;
-        let dir = self.path.parent().map(PathBuf::from).unwrap_or_default();
-        reactor.run(Op::SyncDir { path: dir }).await?;
+        self.governor.put(self.temporary.clone(), self.path.clone()).await?;
         reactor.run(Op::Close { file: self.file }).await?;
         Ok(trailer)
     }

@@ -1,0 +1,187 @@
+//! Live power cuts: an engine in a process of its own, under load on ext4 and XFS, whose file system
+//! is shut down below it at any time. Every acknowledgement that left the process counts.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use thalweg::config::BackendSetting;
+use thalweg::{Batch, OwnedShard, PartitionConfig, Record};
+use thalweg_io::power;
+use thalweg_io::sim::SimRandom;
+use thalweg_io::{BlockingBackend, CommitStrategy};
+
+use crate::device::{EXT4, Kind, Loop, XFS};
+use crate::history::{Asked, History, Known, Moment, value};
+use crate::oracle;
+use crate::work::config;
+use crate::{not_run, score, setting};
+
+/// Length of the device.
+const DEVICE_BYTES: u64 = 64 << 20;
+
+/// Tells this program that it is the process whose power goes off: its data directory.
+const CHILD: &str = "THALWEG_CRASH_CHILD";
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// Appends until it is killed, and says so: `sent NAME COUNT` before, `acked NTH OFFSET` after.
+#[test]
+#[ignore = "the process that live power cuts happen to"]
+fn appends_until_it_is_killed() {
+    let Some(dir) = std::env::var_os(CHILD) else { return };
+    let mut config = config();
+    config.data_dir = dir.into();
+    config.threads.backend = BackendSetting::Uring;
+    let mut shard = OwnedShard::open(config).unwrap();
+    let say = |line: String| io::stdout().write_all(line.as_bytes()).unwrap();
+    // The test harness may have left its line open.
+    say("\n".to_owned());
+    let mut partitions = Vec::new();
+    for name in NAMES {
+        let creating = shard.log().start_create(name, PartitionConfig::default());
+        partitions.push(shard.block_on(creating).unwrap());
+        say(format!("created {name}\n"));
+    }
+    let (mut history, mut random) = (History::default(), SimRandom::new(1, "live"));
+    loop {
+        let mut tickets = Vec::new();
+        for partition in &partitions {
+            let (count, len) = (1 + random.below(3), 20 + random.below(3000) as usize);
+            say(format!("sent {} {count}\n", partition.name()));
+            let sent = history.send(&[(partition.name(), count)], 0);
+            let ids = history.sent[sent].parts[0].first_id..;
+            let records = ids.take(count as usize).map(|id| Record::new(value(id, len)));
+            tickets.push((sent, partition.append(Batch::from(records.collect::<Vec<_>>()))));
+        }
+        for (sent, ticket) in tickets {
+            // The power is off: nothing more is acknowledged.
+            let Ok(at) = shard.block_on(ticket) else { return };
+            say(format!("acked {sent} {}\n", at.base_offset));
+        }
+    }
+}
+
+/// Ends a process when it is dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a process said, as a history.
+fn heard(lines: impl Iterator<Item = String>) -> History {
+    let mut history = History::default();
+    for name in NAMES {
+        let created = Asked { asked: 0, acked: None };
+        history.partitions.insert(name.to_owned(), Known { created, deleted: None, trims: Vec::new() });
+    }
+    for line in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["created", name] => {
+                let known = history.partitions.get_mut(name).expect("one of ours");
+                known.created.acked = Some(0);
+            }
+            ["sent", name, count] => {
+                history.send(&[(name, count.parse().expect("a count"))], 0);
+            }
+            ["acked", sent, offset] => {
+                let sent: usize = sent.parse().expect("which append");
+                history.sent[sent].acked = Some((0, vec![offset.parse().expect("an offset")]));
+            }
+            // What the test harness says.
+            _ => {}
+        }
+    }
+    history
+}
+
+/// One power cut after `ms`. Returns how many appends had been acknowledged.
+fn cut(kind: Kind, device: &Loop, at: &Path, round: u64, ms: u64) -> io::Result<Result<u64, String>> {
+    let mounted = device.mount(kind, at)?;
+    let dir = at.join(format!("data-{round}"));
+    std::fs::create_dir(&dir)?;
+    rustix::fs::syncfs(std::fs::File::open(at)?)?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--ignored", "--exact", "--nocapture", "live::appends_until_it_is_killed"]);
+    let child = command.env(CHILD, &dir).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut child = Killed(child);
+    let said = child.0.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
+    let listening = std::thread::spawn(move || {
+        let lines: Vec<String> = BufReader::new(said).lines().map_while(Result::ok).collect();
+        heard(lines.into_iter())
+    });
+    std::thread::sleep(Duration::from_millis(ms));
+    power::cut(std::fs::File::open(at)?)?;
+    // What is acknowledged from here on must be on the disk too.
+    std::thread::sleep(Duration::from_millis(2));
+    drop(child);
+    let history = listening.join().map_err(|_| io::Error::other("the process said nonsense"))?;
+    mounted.end()?;
+    let mounted = device.mount(kind, at)?;
+    let checked = check(&dir, &history);
+    std::fs::remove_dir_all(&dir)?;
+    mounted.end()?;
+    Ok(checked.map(|()| history.acked(Moment::MAX).count() as u64))
+}
+
+fn check(dir: &Path, history: &History) -> Result<(), String> {
+    let backend = BlockingBackend::open(dir, CommitStrategy::Dsync).map_err(|error| error.to_string())?;
+    let mut config = config();
+    config.data_dir = dir.to_owned();
+    let shard = OwnedShard::open_on(backend, config, None);
+    let mut shard = shard.map_err(|error| format!("does not open: {error}"))?;
+    oracle::check(&mut shard, history, Moment::MAX).map_err(|wrong| wrong.to_string())?;
+    Ok(())
+}
+
+/// What some cuts came to.
+#[derive(Default)]
+struct Cuts {
+    cuts: u64,
+    acked: u64,
+    wrong: Vec<String>,
+}
+
+fn cuts_of(kind: Kind, cuts: u64) -> io::Result<Cuts> {
+    let (dir, at) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let file = dir.path().join("image");
+    std::fs::File::create(&file)?.set_len(DEVICE_BYTES)?;
+    kind.make(&file)?;
+    let device = Loop::new(&file, true).or_else(|_| Loop::new(&file, false))?;
+    let mut random = SimRandom::new(setting("THALWEG_LIVE_SEED", 0), kind.name);
+    let mut all = Cuts::default();
+    for round in 0..cuts {
+        let ms = 10 + random.below(240);
+        all.cuts += 1;
+        match cut(kind, &device, at.path(), round, ms)? {
+            Ok(acked) => all.acked += acked,
+            Err(why) => all.wrong.push(format!("{}, cut {round} after {ms} ms: {why}", kind.name)),
+        }
+    }
+    Ok(all)
+}
+
+#[test]
+fn a_live_power_cut_below_a_running_engine_loses_nothing_acknowledged() {
+    let (wanted, start) = (setting("THALWEG_LIVE_CUTS", 20), Instant::now());
+    let mut all = Cuts::default();
+    for kind in [EXT4, XFS] {
+        match cuts_of(kind, wanted.div_ceil(2)) {
+            Ok(cuts) => {
+                all.cuts += cuts.cuts;
+                all.acked += cuts.acked;
+                all.wrong.extend(cuts.wrong);
+            }
+            Err(error) => not_run(&format!("live power cuts on {}", kind.name), &error),
+        }
+    }
+    let counts = [("cuts", all.cuts), ("appends", all.acked)];
+    score::count("live-cuts", &counts, all.wrong.len() as u64, start.elapsed());
+    assert!(all.wrong.is_empty(), "{} cuts lost something\n{}", all.wrong.len(), all.wrong.join("\n"));
+}
