@@ -1,11 +1,15 @@
 //! An append over several partitions: all or nothing, also after a crash.
 //!
 //! On one shard the batches share a group, which is stored whole or not at all. Over several
-//! shards each part is one group of its shard, opened by a `joint` change that names the shards. A
+//! shards each part is in one group of its shard, opened by a `joint` change that names the shards. A
 //! part is published only when every part is durable; until then nothing behind it on the same
 //! shard is published either. After a crash the append stands if every named shard has its part
-//! (`recover::joint`), else each shard cuts its log before the part: nothing behind it was ever
-//! acknowledged.
+//! (`open::decide_joints`), else each shard cuts its log before the part's group: nothing in it or
+//! behind it was ever acknowledged.
+//!
+//! A cut takes later joint appends with it, and cuts their other parts. So a part counts as durable
+//! only when nothing before it can be cut any more, and no group has parts of two: joint appends are
+//! decided in their one order.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -28,6 +28,8 @@ pub(crate) struct Formed {
     pub controls: Vec<(Control, ControlReply)>,
     pub acks: Vec<(AppendSlot, Appended)>,
     pub joints: Vec<(JointPart, AppendedParts)>,
+    /// Whether the other shards know that its part of a joint append will stay.
+    pub announced: bool,
     /// Bytes of mailbox budget to give back.
     pub budget: u64,
     /// The most bytes the group can take.
@@ -45,6 +47,11 @@ pub(crate) struct Formed {
 impl Formed {
     pub(crate) fn is_empty(&self) -> bool {
         self.acks.is_empty() && self.controls.is_empty() && self.joints.is_empty() && self.records == 0
+    }
+
+    /// Whether it has a part of an append over several shards.
+    pub(crate) fn spans_shards(&self) -> bool {
+        self.joints.iter().any(|(part, _)| part.joint.spans_shards())
     }
 
     /// Ends everything in it with an error.
@@ -344,16 +351,13 @@ impl<B: Backend> Shard<B> {
         busy | self.publish_decided()
     }
 
-    /// A group is durable: mark it, and its parts of joint appends.
+    /// A group is durable: mark it.
     fn flushed(&mut self, formed: Formed) {
         self.core.state_mut().wal.durable = formed.number;
         self.last_durable = self.core.reactor.now();
         self.polling.borrow_mut().committed(self.last_durable.since(formed.formed_at));
         if !formed.marker {
             self.core.governor.committed(formed.formed_at, self.last_durable);
-        }
-        for (part, places) in &formed.joints {
-            part.durable(places.iter().copied());
         }
         self.durable.push_back(formed);
     }

@@ -12,9 +12,17 @@ use crate::wal::control::Control;
 
 impl<B: Backend> Shard<B> {
     /// Publishes durable groups, in order, up to the first with an undecided joint append.
+    ///
+    /// Only the first tells the other shards that its part is durable: a crash that cut an earlier
+    /// group would take it along, and with it what the others had acknowledged behind their parts.
     pub(crate) fn publish_decided(&mut self) -> bool {
         let mut busy = false;
-        while let Some(formed) = self.durable.front() {
+        while let Some(formed) = self.durable.front_mut() {
+            if !std::mem::replace(&mut formed.announced, true) {
+                for (part, places) in &formed.joints {
+                    part.durable(places.iter().copied());
+                }
+            }
             if let Some(error) = formed.joints.iter().find_map(|(part, _)| part.failure()) {
                 let Some(formed) = self.durable.pop_front() else { break };
                 self.stop(formed, &format!("a part of a joint append failed: {error}"));

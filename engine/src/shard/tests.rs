@@ -1,5 +1,7 @@
 //! A joint append that is cut when WAL files behind it were begun already.
 
+mod joints;
+
 use std::sync::Arc;
 
 use thalweg_io::sim::{SimDisk, SimOptions};

@@ -198,7 +198,9 @@ impl<B: Backend> Shard<B> {
             let mut state = core.state_mut();
             let Some(queued) = state.arrivals.front() else { break };
             let bytes = queued.arrival.bytes_max();
-            if taken > 0 && formed.bytes_max + bytes > room {
+            // A group that is cut for one joint append would take another with it.
+            let second = queued.arrival.is_joint() && formed.spans_shards();
+            if second || (taken > 0 && formed.bytes_max + bytes > room) {
                 break;
             }
             let Some(queued) = state.arrivals.pop_front() else { break };
