@@ -25,7 +25,8 @@ use crate::{not_run, score, setting};
 /// Length of the device: the smallest that both file systems make.
 const DEVICE_BYTES: u64 = 64 << 20;
 
-/// Longest that looking at images takes; then the rest is left out, and that is said.
+/// Longest that looking at images takes, unless somebody asked for so many: then the rest is left out,
+/// and that is said.
 const TIME_MAX: Duration = Duration::from_secs(75);
 
 /// Where in the file system the data directory is in the file system.
@@ -131,12 +132,12 @@ fn look(kind: Kind, seen: &Seen, wanted: u64) -> io::Result<(u64, Vec<String>)> 
     let bench = Bench { kind, device: &device, at: at.path() };
     let (mut image, mut wrong, mut count) = (seen.base.clone(), Vec::new(), 0);
     let cuts = seen.journal.len() as u64 + 1;
-    let start = Instant::now();
+    let (start, asked) = (Instant::now(), std::env::var_os("THALWEG_BLOCK_IMAGES").is_some());
     for cut in 0..cuts {
         let in_flight = seen.journal.get(cut as usize);
         // Image n is of cut n * cuts / wanted.
         let due = (cut * wanted).div_ceil(cuts)..((cut + 1) * wanted).div_ceil(cuts);
-        for nth in due.clone().filter(|_| start.elapsed() < TIME_MAX) {
+        for nth in due.filter(|_| asked || start.elapsed() < TIME_MAX) {
             let survival = match nth % 4 {
                 0 => Survival::Nothing,
                 1 => Survival::All,

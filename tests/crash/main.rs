@@ -13,7 +13,11 @@
 //! | `THALWEG_FUSE_SEED` | 0 | the first run; later ones count up |
 //! | `THALWEG_BLOCK_IMAGES` | 500 | images that are mounted and opened, of ext4 and of XFS each |
 //! | `THALWEG_LIVE_CUTS` | 20 | live power cuts, half of them on each |
+//! | `THALWEG_LIVE_SEED` | 0 | when they come |
 //! | `THALWEG_SCOREBOARD` | | file that a line of JSON is appended to for each method |
+//!
+//! When the engine asks for what is a matter of timing, so no seed brings a state back: what is wrong is
+//! kept below `target/tmp`, as files and the journal that led to them, or as an image to mount.
 
 #![forbid(unsafe_code)]
 

@@ -128,6 +128,9 @@ impl<'a> Life<'a> {
     }
 
     pub(crate) fn delete(&mut self, name: &str) {
+        if self.history.partitions.get(name).is_none_or(|known| known.deleted.is_some()) {
+            return;
+        }
         let Ok(ticket) = self.shard.log().start_delete(name) else { return };
         let asked = self.asked();
         let Some(known) = self.history.partitions.get_mut(name) else { return };
