@@ -6,7 +6,6 @@
 
 mod rough;
 mod run;
-mod truth;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 

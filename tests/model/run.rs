@@ -10,14 +10,13 @@ use thalweg::{
     PartitionId, ReadFrom, Record, Retention, Ticket,
 };
 use thalweg_io::sim::SimRandom;
-use thalweg_tests::HostExt;
+use thalweg_tests::{HostExt, Sent, Truth, in_order};
 
 use crate::rough::Rough;
-use crate::truth::{Fact, Sent, Truth};
 
 enum Waiting {
-    Append { name: String, facts: Vec<Fact>, expected: Option<u64>, ticket: Ticket<AppendResult> },
-    Joint { id: u64, parts: Vec<(String, Vec<Fact>)>, ticket: Ticket<JointResult> },
+    Append { name: String, facts: Vec<Record>, expected: Option<u64>, ticket: Ticket<AppendResult> },
+    Joint { id: u64, parts: Vec<(String, Vec<Record>)>, ticket: Ticket<JointResult> },
     Trim { name: String, to: u64, ticket: Ticket<Result<PartitionId, ControlError>> },
     Create { name: String, config: PartitionConfig, creating: Creating },
     Delete { name: String, ticket: Ticket<Result<PartitionId, ControlError>> },
@@ -113,7 +112,7 @@ impl<'a, H: Rough> Story<'a, H> {
             .and_then(|index| self.truths.keys().nth(index).cloned())
     }
 
-    fn facts(&mut self, name: &str) -> Vec<Fact> {
+    fn facts(&mut self, name: &str) -> Vec<Record> {
         let compact = self.truths[name].config.compact;
         let count = 1 + self.random.below(8);
         let len = [10, 100, 800][self.random.below(3) as usize];
@@ -122,27 +121,18 @@ impl<'a, H: Rough> Story<'a, H> {
             let mut value = format!("{}:", self.values).into_bytes();
             value.resize(len.max(value.len()), self.values as u8);
             let keyed = compact || self.random.chance(0.3);
-            let key = keyed.then(|| format!("key {}", self.random.below(6)).into_bytes());
-            let value = (!compact || self.random.chance(0.9)).then_some(value);
-            Fact { key, value }
+            let key = keyed.then(|| format!("key {}", self.random.below(6)).into_bytes().into());
+            let value = (!compact || self.random.chance(0.9)).then(|| value.into());
+            Record { key, value, ..Record::default() }
         });
         facts.collect()
-    }
-
-    fn batch(facts: &[Fact]) -> Batch {
-        let record = |fact: &Fact| Record {
-            key: fact.key.clone().map(Into::into),
-            value: fact.value.clone().map(Into::into),
-            ..Record::default()
-        };
-        Batch::Many(facts.iter().map(record).collect())
     }
 
     fn append(&mut self) {
         let Some(name) = self.pick() else { return };
         let facts = self.facts(&name);
         self.note(format!("append {} to {name}", facts.len()));
-        let ticket = self.host.partition(&name).append(Self::batch(&facts));
+        let ticket = self.host.partition(&name).append(Batch::Many(facts.clone()));
         self.send(&name, &facts, None);
         self.waiting.push(Waiting::Append { name, facts, expected: None, ticket });
     }
@@ -153,7 +143,7 @@ impl<'a, H: Rough> Story<'a, H> {
         let truth = &self.truths[&name];
         let expected = (truth.end() + self.random.below(2)).saturating_sub(self.random.below(2));
         self.note(format!("append {} to {name} if at {expected}", facts.len()));
-        let ticket = self.host.partition(&name).append_if(Offset(expected), Self::batch(&facts));
+        let ticket = self.host.partition(&name).append_if(Offset(expected), Batch::Many(facts.clone()));
         self.send(&name, &facts, None);
         self.waiting.push(Waiting::Append { name, facts, expected: Some(expected), ticket });
     }
@@ -173,7 +163,8 @@ impl<'a, H: Rough> Story<'a, H> {
             "joint append {id} to {:?}",
             parts.iter().map(|(name, _)| name).collect::<Vec<_>>()
         ));
-        let batches = parts.iter().map(|(name, facts)| (self.host.partition(name), Self::batch(facts)));
+        let batches =
+            parts.iter().map(|(name, facts)| (self.host.partition(name), Batch::Many(facts.clone())));
         let ticket = self.host.log().append_atomic(batches.collect());
         for (name, facts) in &parts {
             self.send(name, facts, Some(id));
@@ -181,21 +172,21 @@ impl<'a, H: Rough> Story<'a, H> {
         self.waiting.push(Waiting::Joint { id, parts, ticket });
     }
 
-    fn send(&mut self, name: &str, facts: &[Fact], joint: Option<u64>) {
+    fn send(&mut self, name: &str, facts: &[Record], joint: Option<u64>) {
         if let Some(truth) = self.truths.get_mut(name) {
-            truth.sent.push(Sent { facts: facts.to_vec(), joint });
+            truth.sent.push(Sent { records: facts.to_vec(), joint, at: None });
         }
     }
 
     /// The answer to a batch is there: it was stored at `base`, or not at all.
-    fn unsend(&mut self, name: &str, facts: &[Fact], base: Option<u64>) {
+    fn unsend(&mut self, name: &str, facts: &[Record], base: Option<u64>) {
         let Some(truth) = self.truths.get_mut(name).or(self.limbo.get_mut(name)) else { return };
-        let at = truth.sent.iter().position(|sent| sent.facts == facts);
+        let at = truth.sent.iter().position(|sent| sent.records == facts);
         // A partition of that name may have come and gone since.
         let Some(at) = at else { return };
         truth.sent.remove(at);
         if let Some(base) = base {
-            truth.acknowledge(base, facts);
+            truth.acknowledge(base, facts).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
         }
     }
 
@@ -228,7 +219,7 @@ impl<'a, H: Rough> Story<'a, H> {
         }
         self.note(format!("create {name}, {config:?}"));
         let creating = self.host.log().start_create(&name, config);
-        self.limbo.insert(name.clone(), Truth { config, ..Truth::default() });
+        self.limbo.insert(name.clone(), Truth::new(config));
         self.waiting.push(Waiting::Create { name, config, creating });
     }
 
@@ -255,7 +246,9 @@ impl<'a, H: Rough> Story<'a, H> {
         let log_start = self.host.describe(&partition).await.log_start.0;
         self.take_answers();
         let Some(truth) = self.truths.get(&name) else { return };
-        truth.check_rows(&name, from..end, log_start, &rows);
+        let rows = in_order(&name, rows).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let checked = truth.check_kept(&name, from..end, log_start, &rows);
+        checked.and_then(|()| truth.place(&name, from, &rows)).unwrap_or_else(|wrong| panic!("{wrong}"));
     }
 
     /// Notes what has been answered by now.
@@ -288,7 +281,7 @@ impl<'a, H: Rough> Story<'a, H> {
                         let (name, config) = (name.clone(), *config);
                         if answer.is_ok() {
                             self.limbo.remove(&name);
-                            self.truths.insert(name, Truth { config, ..Truth::default() });
+                            self.truths.insert(name, Truth::new(config));
                         }
                     }
                     None => self.waiting.push(waiting),
@@ -307,7 +300,7 @@ impl<'a, H: Rough> Story<'a, H> {
         }
     }
 
-    fn appended(&mut self, name: &str, facts: &[Fact], expected: Option<u64>, answer: AppendResult) {
+    fn appended(&mut self, name: &str, facts: &[Record], expected: Option<u64>, answer: AppendResult) {
         match answer {
             Ok(at) => {
                 assert!(expected.is_none_or(|expected| at.base_offset.0 == expected));
@@ -325,7 +318,7 @@ impl<'a, H: Rough> Story<'a, H> {
         }
     }
 
-    fn joined(&mut self, id: u64, parts: &[(String, Vec<Fact>)], answer: JointResult) {
+    fn joined(&mut self, id: u64, parts: &[(String, Vec<Record>)], answer: JointResult) {
         match answer {
             Ok(places) => {
                 self.note(format!("joint append {id} is acknowledged"));
@@ -433,15 +426,19 @@ impl<H: Rough> Story<'_, H> {
             rows.retain(|row| row.offset >= info.log_start.0);
             let log_start = self.host.describe(&partition).await.log_start.0;
             let truth = self.truths.get_mut(&name).expect("it is known");
-            truth.check_start(&name, info.log_start.0);
+            truth.check_start(&name, info.log_start.0).unwrap_or_else(|wrong| panic!("{wrong}"));
             assert_eq!(info.config, truth.config, "{name}");
             assert_eq!(info.flushed, info.log_end, "{name}");
             assert!(info.log_end.0 >= truth.end(), "{name}: ends at {}", info.log_end);
-            let placed = truth.check_rows(&name, info.log_start.0..u64::MAX, log_start, &rows);
+            let rows = in_order(&name, rows).unwrap_or_else(|wrong| panic!("{wrong}"));
+            let checked = truth.check_kept(&name, info.log_start.0..u64::MAX, log_start, &rows);
+            let placed = checked.and_then(|()| truth.place(&name, info.log_start.0, &rows));
+            let placed = placed.unwrap_or_else(|wrong| panic!("{wrong}"));
             let dense = rows.len() as u64 == info.log_end.0 - info.log_start.0;
             let trimmed_since = truth.config.retention != Retention::default();
             assert!(dense || truth.config.compact || trimmed_since, "{name}: there is a hole: {info:?}");
-            let (there, gone) = truth.settle(info.log_start.0, &placed);
+            let settled = truth.settle(info.log_start.0, &placed);
+            let (there, gone) = settled.unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
             whole.extend(there);
             lost.extend(gone);
         }

@@ -5,6 +5,7 @@
 
 mod crash;
 mod damage;
+mod points;
 mod real;
 mod repair;
 mod seeds;

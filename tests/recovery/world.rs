@@ -90,7 +90,7 @@ enum Awaited {
 pub(crate) struct Life<'a> {
     pub(crate) shard: OwnedShard,
     pub(crate) disk: SimDisk,
-    model: &'a mut Model,
+    pub(crate) model: &'a mut Model,
     awaited: Vec<Awaited>,
     next_id: &'a mut u64,
 }
@@ -176,8 +176,8 @@ impl<'a> Life<'a> {
         self.awaited.push(Awaited::Delete { name: name.to_owned(), ticket });
     }
 
-    /// Takes the answers that are there.
-    fn collect(&mut self) {
+    /// Takes the answers that are there. Returns whether none is awaited any more.
+    pub(crate) fn collect(&mut self) -> bool {
         let log = self.log();
         let model = &mut *self.model;
         self.awaited.retain_mut(|awaited| match awaited {
@@ -217,6 +217,7 @@ impl<'a> Life<'a> {
                 false
             }
         });
+        self.awaited.is_empty()
     }
 
     /// Turns until every answer is there. Returns whether the disk still has power.

@@ -6,6 +6,7 @@
 mod host;
 mod hosts;
 pub mod specimen;
+mod truth;
 
 pub use host::{Host, HostExt, Row, block_on, row};
 #[cfg(feature = "glommio")]
@@ -14,3 +15,4 @@ pub use hosts::owned::Owned;
 pub use hosts::sim::Sim;
 pub use hosts::threads::Threads;
 pub use hosts::{Directory, small};
+pub use truth::{Found, Sent, Truth, in_order, is_as};

@@ -241,6 +241,13 @@ impl SimDisk {
         self.state.borrow().free_bytes()
     }
 
+    /// Files that backends of the present life have open: descriptors, on a real host.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        let state = self.state.borrow();
+        state.files.values().map(|file| file.opens as usize).sum()
+    }
+
     /// Operations submitted so far.
     #[must_use]
     pub fn op_count(&self) -> u64 {

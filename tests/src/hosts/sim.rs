@@ -29,6 +29,17 @@ impl Sim {
     pub fn shard(&mut self) -> &mut OwnedShard {
         self.shard.as_mut().expect("the log is open")
     }
+
+    /// Whether the shard is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.shard.is_some()
+    }
+
+    /// Takes the shard away, to end it in the caller's own way.
+    pub fn take(&mut self) -> Option<OwnedShard> {
+        self.shard.take()
+    }
 }
 
 impl Host for Sim {

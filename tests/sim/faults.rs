@@ -1,0 +1,91 @@
+//! What goes wrong in a world, planned anew every now and then.
+
+use thalweg_io::sim::{Effect, FaultRule, OpKind};
+
+use crate::swarm::Kind;
+use crate::world::World;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+/// A disk on which everything fits.
+pub(crate) const ROOMY: u64 = 1 << 40;
+const DAY_MS: i64 = 86_400_000;
+
+/// Files that faults are about.
+const FILES: [&str; 4] = [".log", ".tmp", "MANIFEST", ""];
+
+impl World<'_> {
+    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.random.below(choices.len() as u64) as usize]
+    }
+
+    /// Whether some of this kind is due.
+    fn due(&mut self, kind: Kind) -> bool {
+        let level = self.swarm.level(kind);
+        self.random.chance(level)
+    }
+
+    /// Something may go wrong soon.
+    pub(crate) fn plan_faults(&mut self) {
+        let soon = self.random.below(40);
+        if self.due(Kind::WriteErrors) {
+            let changes = [OpKind::Write, OpKind::Write, OpKind::Rename, OpKind::Remove, OpKind::Open];
+            let more = [OpKind::Allocate, OpKind::Truncate, OpKind::Write];
+            let op = if self.random.chance(0.7) { self.pick(&changes) } else { self.pick(&more) };
+            let (file, errno) = (self.pick(&FILES), self.pick(&[EIO, EIO, ENOSPC]));
+            self.plan(FaultRule::new(op, Effect::Error(errno)).on(file).skip(soon));
+        }
+        if self.due(Kind::SyncErrors) {
+            let file = self.pick(&FILES);
+            self.plan(FaultRule::new(OpKind::Sync, Effect::Error(EIO)).on(file).skip(soon % 10));
+        }
+        if self.due(Kind::ReadErrors) {
+            let (file, times) = (self.pick(&FILES), 1 + self.random.below(4));
+            self.plan(FaultRule::new(OpKind::Read, Effect::Error(EIO)).on(file).skip(soon % 10).times(times));
+        }
+        if self.due(Kind::Rot) {
+            let effect = if self.random.chance(0.5) { Effect::FlipBit } else { Effect::Misdirect };
+            self.plan(FaultRule::new(OpKind::Read, effect).on(".log").skip(soon % 5));
+        }
+        if self.due(Kind::Slow) {
+            let (op, ns) =
+                (self.pick(&[OpKind::Write, OpKind::Sync, OpKind::Read]), self.random.below(20_000_000));
+            let times = 1 + self.random.below(5);
+            self.plan(FaultRule::new(op, Effect::Delay(ns)).skip(soon).times(times));
+        }
+        if self.due(Kind::Full) {
+            let used = ROOMY.saturating_sub(self.host.disk.free_bytes());
+            let more = self.random.below(600 << 10);
+            if !self.full {
+                self.events.note(format!("room for {more} B more"));
+                self.host.disk.set_capacity(used + more);
+            } else {
+                self.events.note("room again".to_owned());
+                self.host.disk.set_capacity(ROOMY);
+            }
+            self.full = !self.full;
+        }
+        if self.due(Kind::Clock) {
+            let days = self.random.below(10) as i64 - 5;
+            let delta = days * DAY_MS / self.pick(&[1, 24, 24 * 3600]);
+            self.events.note(format!("the wall clock jumps {delta} ms"));
+            self.host.disk.shift_wall_ms(delta);
+        }
+    }
+
+    fn plan(&mut self, rule: FaultRule) {
+        self.events.note(format!("fault: {rule:?}"));
+        self.host.disk.plan(rule);
+    }
+
+    /// Nothing more goes wrong than has.
+    pub(crate) fn calm(&mut self) {
+        self.host.disk.clear_faults();
+        self.host.disk.crash_after(u64::MAX);
+    }
+
+    /// Whether a read may fail now.
+    pub(crate) fn reads_may_fail(&self) -> bool {
+        self.swarm.has(Kind::ReadErrors) || self.swarm.has(Kind::Rot)
+    }
+}
