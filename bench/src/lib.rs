@@ -21,6 +21,7 @@ pub mod read;
 pub mod recover;
 pub mod report;
 pub mod result;
+pub mod soak;
 pub mod strategies;
 pub mod suite;
 pub mod tail;

@@ -15,6 +15,7 @@ mod probe;
 mod progress;
 mod repair;
 mod shell;
+mod soak;
 mod times;
 mod verify;
 
@@ -58,6 +59,8 @@ enum Command {
     },
     /// Measure what an append, a read and a restart cost here, against the device
     Bench(bench::BenchArgs),
+    /// Append, read, trim, compact and restart for a long time, checking every record
+    Soak(soak::SoakArgs),
     /// Show what is in the files of a closed data directory
     Dump(dump::DumpArgs),
     /// Check every checksum and invariant of a closed data directory, changing nothing
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Log { command } => command.run(&global),
         Command::Bench(args) => bench::run(&global, &args),
+        Command::Soak(args) => soak::run(&global, &args),
         Command::Dump(args) => dump::run(&global, &args),
         Command::Verify(args) => verify::run(&global, &args),
         Command::Repair(args) => repair::run(&global, &args),
@@ -104,7 +108,7 @@ fn main() -> ExitCode {
 
 /// These answer 1 for damage or a regression, so their own failure needs another code.
 fn could_not_run_is_2(command: &Command) -> bool {
-    matches!(command, Command::Verify(_) | Command::Repair(_) | Command::Bench(_))
+    matches!(command, Command::Verify(_) | Command::Repair(_) | Command::Bench(_) | Command::Soak(_))
 }
 
 /// Events go to stderr, warnings and worse unless `THALWEG_LOG` asks for more.

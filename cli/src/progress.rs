@@ -27,6 +27,7 @@ pub(crate) enum Unit {
     Bytes,
     Records,
     Percent,
+    Seconds,
 }
 
 /// Progress as it is shown.
@@ -95,6 +96,7 @@ fn bar(unit: Unit, total: Option<u64>) -> ProgressBar {
         }
         (Unit::Bytes, None) => "{spinner} {binary_bytes} {binary_bytes_per_sec} {wide_msg}",
         (Unit::Records, Some(_)) => "{bar:24} {human_pos}/{human_len} records {eta} {wide_msg}",
+        (Unit::Seconds, _) => "{bar:24} {eta} {wide_msg}",
         (Unit::Percent, _) => "{bar:24} {pos}% {wide_msg}",
         (Unit::Records, None) => "{spinner} {human_pos} records {wide_msg}",
     };

@@ -153,7 +153,8 @@ impl Engine {
         &self.reports
     }
 
-    /// The backend in use, and why it is not io_uring if it is not.
+    /// The backend in use, and why it is not io_uring if it is not. Told to choose, a shard for whose
+    /// ring there is no room all the same blocks, and says so in a warning.
     #[must_use]
     pub fn backend(&self) -> &Chosen {
         &self.chosen

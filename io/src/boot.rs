@@ -125,7 +125,7 @@ pub fn device_of(dir: &Path) -> io::Result<u64> {
 }
 
 /// What stands in the way of io_uring, and which setting it is.
-fn explain(error: &SetupError) -> String {
+pub(crate) fn explain(error: &SetupError) -> String {
     let SetupError::Call { what, source } = error else { return error.to_string() };
     match source.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::PERM | Errno::ACCESS) => forbidden(what, &Host::read()),

@@ -10,4 +10,5 @@ mod files;
 mod home;
 mod probe;
 mod records;
+mod soak;
 mod tail;

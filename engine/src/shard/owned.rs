@@ -7,17 +7,17 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use thalweg_io::boot::{self, BackendKind};
-use thalweg_io::{Backend, Bell, BlockingBackend, DirLock, Nanos, Reactor, UringBackend};
+use thalweg_io::{Backend, Bell, BlockingBackend, DirLock, Nanos, Reactor};
 
 use crate::append::AppendError;
-use crate::config::Config;
+use crate::config::{BackendSetting, Config};
 use crate::engine::make_log;
 use crate::governor::Pace;
 use crate::log::Log;
 use crate::open::{JointsOfShard, OpenError, decide_joints, fixed_config, next_joint, superblock};
 use crate::probe::{CommitChoice, settle};
 use crate::shard::recover::{Recovering, RecoveryReport, ShardPlace};
-use crate::shard::thread::finish_open;
+use crate::shard::thread::{finish_open, open_ring};
 use crate::shard::turn::Shard;
 
 /// What an owned shard can do, whatever its backend.
@@ -109,13 +109,20 @@ impl OwnedShard {
             config.threads.poll_us = 0;
         }
         let pace = Pace::of_device(boot::device_of(&root).map_err(io)?);
-        let mut opened = match chosen.kind {
-            BackendKind::Uring => {
-                let mut backend = UringBackend::open(&root, strategy).map_err(io)?;
-                backend.hold(std::os::fd::AsFd::as_fd(&lock)).map_err(io)?;
-                OwnedShard::start(backend, config, Some(lock), pace)
-            }
-            BackendKind::Blocking => {
+        let ring = match chosen.kind {
+            BackendKind::Uring => match open_ring(&root, strategy, &lock) {
+                Ok(backend) => Some(backend),
+                Err(error) if config.threads.backend == BackendSetting::Auto => {
+                    tracing::warn!(%error, "no ring for this shard; it uses blocking I/O");
+                    None
+                }
+                Err(error) => return Err(io(error)),
+            },
+            BackendKind::Blocking => None,
+        };
+        let mut opened = match ring {
+            Some(backend) => OwnedShard::start(backend, config, Some(lock), pace),
+            None => {
                 let backend = BlockingBackend::open(&root, strategy).map_err(io)?;
                 OwnedShard::start(backend, config, Some(lock), pace)
             }

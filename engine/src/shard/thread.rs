@@ -1,12 +1,15 @@
 //! The pinned thread of a shard: a loop around `turn()`.
 
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
 use thalweg_io::boot::BackendKind;
 use thalweg_io::{Backend, BlockingBackend, CommitStrategy, DirLock, Reactor, Region, UringBackend, pin};
 
-use crate::config::Config;
+use crate::config::{BackendSetting, Config};
 use crate::governor::Pace;
 use crate::ids::{GroupNumber, PartitionId, ShardId};
 use crate::mailbox::Mailbox;
@@ -61,25 +64,30 @@ pub(crate) fn run(start: ThreadStart) {
     let strategy = start.strategy;
     let failed = |source| RecoverError::Io { path: root.clone(), source };
     match start.kind {
-        BackendKind::Uring => {
-            let opened = UringBackend::open(root, strategy).and_then(|mut backend| {
-                // A killed process's write may still land: the ring holds the lock until it has.
-                backend.hold(std::os::fd::AsFd::as_fd(&*start.lock))?;
-                Ok(backend)
-            });
-            match opened {
-                Ok(mut backend) => {
-                    keep_workers_off(&mut backend, &others);
-                    run_on(backend, start);
-                }
-                Err(error) => drop(start.channels.read.send(Err(failed(error)))),
+        BackendKind::Uring => match open_ring(root, strategy, &start.lock) {
+            Ok(mut backend) => {
+                keep_workers_off(&mut backend, &others);
+                return run_on(backend, start);
             }
-        }
-        BackendKind::Blocking => match BlockingBackend::open(root, strategy) {
-            Ok(backend) => run_on(backend, start),
-            Err(error) => drop(start.channels.read.send(Err(failed(error)))),
+            Err(error) if start.config.threads.backend == BackendSetting::Auto => {
+                tracing::warn!(shard = start.shard.0, %error, "no ring for this shard; it uses blocking I/O");
+            }
+            Err(error) => return drop(start.channels.read.send(Err(failed(error)))),
         },
+        BackendKind::Blocking => {}
     }
+    match BlockingBackend::open(root, strategy) {
+        Ok(backend) => run_on(backend, start),
+        Err(error) => drop(start.channels.read.send(Err(failed(error)))),
+    }
+}
+
+/// A ring that keeps the directory's lock: a killed process's write may still land, and the ring holds
+/// the lock until it has.
+pub(crate) fn open_ring(root: &Path, strategy: CommitStrategy, lock: &DirLock) -> io::Result<UringBackend> {
+    let mut backend = UringBackend::open(root, strategy)?;
+    backend.hold(lock.as_fd())?;
+    Ok(backend)
 }
 
 fn run_on<B: Backend>(backend: B, start: ThreadStart) {

@@ -6,6 +6,8 @@ use std::io;
 use io_uring::{EnterFlags, IoUring, Probe, opcode, squeue};
 use rustix::io::Errno;
 
+use crate::boot::explain;
+
 /// Requests handed to the kernel in one call, if there is memory for so many.
 pub(super) const SQ_ENTRIES: u32 = 256;
 /// The smallest ring that is tried.
@@ -43,7 +45,7 @@ impl From<SetupError> for io::Error {
             SetupError::Call { source, .. } => source.kind(),
             SetupError::Missing(_) => io::ErrorKind::Unsupported,
         };
-        io::Error::new(kind, error.to_string())
+        io::Error::new(kind, explain(&error))
     }
 }
 
