@@ -1,7 +1,7 @@
 //! Power cuts by the hundred thousand: short random lives, cut after every turn that submitted
 //! something, in several ways each, and now and then once more while recovering.
 //!
-//! `THALWEG_POINTS` says how many cuts (default 100,000; the long run is 20,000,000); a failure prints
+//! `THALWEG_POINTS` says how many cuts (default 50,000; the long run is 20,000,000); a failure prints
 //! the seed of its life, which `THALWEG_POINTS_SEED` runs alone.
 
 use std::io::Write;
@@ -118,7 +118,7 @@ fn a_cut_at_every_turn_of_many_short_lives_loses_nothing_acknowledged() {
         println!("{} power cuts", life(seed));
         return;
     }
-    let wanted = number("THALWEG_POINTS").unwrap_or(100_000);
+    let wanted = number("THALWEG_POINTS").unwrap_or(50_000);
     let (points, next) = (AtomicU64::new(0), AtomicU64::new(0));
     let started = Instant::now();
     std::thread::scope(|scope| {
