@@ -5,34 +5,13 @@ use std::collections::BTreeMap;
 use thalweg::{OwnedShard, ReadFrom};
 
 use crate::history::{History, Moment, Part, id_of};
+use thalweg_tests::Wrong;
 
 /// A partition as it is read.
 pub(crate) struct Found {
     log_start: u64,
     /// The id of the record at `log_start`, and so on.
     ids: Vec<u64>,
-}
-
-/// Why a log is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
-    /// It says itself that something can't be read.
-    Unreadable(String),
-    /// Something is missing or was never asked for, and nobody says so.
-    Broken(String),
-}
-
-impl std::fmt::Display for Wrong {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Wrong::Unreadable(why) | Wrong::Broken(why)) = self;
-        f.write_str(why)
-    }
-}
-
-impl From<String> for Wrong {
-    fn from(why: String) -> Wrong {
-        Wrong::Broken(why)
-    }
 }
 
 /// Reads all partitions. Offsets are dense, and values are whole.

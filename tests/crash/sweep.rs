@@ -7,11 +7,13 @@ use thalweg::{Config, OwnedShard};
 use thalweg_io::sim::{SimDisk, SimOptions};
 use thalweg_io::{CommitStrategy, UringBackend};
 
+use thalweg_tests::Wrong;
+
 use crate::fault::{Fault, Kind, Plan};
 use crate::fuse::Mount;
 use crate::history::{History, Moment};
 use crate::journal::Entry;
-use crate::oracle::{self, Wrong};
+use crate::oracle;
 use crate::replay::Replay;
 use crate::states::keep;
 use crate::watch::Watch;

@@ -13,7 +13,9 @@ use thalweg::{Config, PartitionConfig};
 use thalweg_io::sim::{SimDisk, SimOptions};
 use thalweg_io::{BLOCK, Reactor};
 
-use crate::world::{Life, Model, Wrong, check, config, open, read_all};
+use thalweg_tests::Wrong;
+
+use crate::world::{Life, Model, check, config, open, read_all};
 
 /// A disk, what it promises, and where its structures are.
 pub(crate) struct Image {

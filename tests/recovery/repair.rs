@@ -10,7 +10,9 @@ use thalweg_io::sim::{SimDisk, SimOptions};
 use thalweg_io::{BLOCK, Reactor};
 
 use crate::damage::Image;
-use crate::world::{Contents, Life, Model, Wrong, config, open, read_all};
+use thalweg_tests::Wrong;
+
+use crate::world::{Contents, Life, Model, config, open, read_all};
 
 /// Offset and value of what was acknowledged, by partition.
 type Acked = BTreeMap<String, BTreeMap<u64, u64>>;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use thalweg::{AppendResult, Config, ControlError, Log, OpenError, OwnedShard, Partition, PartitionId};
 use thalweg::{Offset, PartitionConfig, ReadFrom, Record, Ticket};
 use thalweg_io::sim::{SimDisk, SimOptions};
+use thalweg_tests::Wrong;
 
 /// Turns after which something that should have happened did not.
 const TURNS_MAX: u32 = 400_000;
@@ -271,34 +272,6 @@ impl<'a> Life<'a> {
     pub(crate) fn close(mut self) {
         self.pump();
         let _ = self.shard.close();
-    }
-}
-
-/// Why a log is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
-    /// A read failed, and said so.
-    Unreadable(String),
-    /// Something is missing, or is not what was appended.
-    Broken(String),
-}
-
-impl std::fmt::Display for Wrong {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Wrong::Unreadable(why) | Wrong::Broken(why)) = self;
-        f.write_str(why)
-    }
-}
-
-impl std::convert::From<String> for Wrong {
-    fn from(why: String) -> Wrong {
-        Wrong::Broken(why)
-    }
-}
-
-impl std::convert::From<&str> for Wrong {
-    fn from(why: &str) -> Wrong {
-        Wrong::Broken(why.to_owned())
     }
 }
 

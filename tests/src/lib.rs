@@ -7,6 +7,7 @@ mod host;
 mod hosts;
 pub mod specimen;
 mod truth;
+mod wrong;
 
 pub use host::{Host, HostExt, Row, block_on, row};
 #[cfg(feature = "glommio")]
@@ -16,3 +17,4 @@ pub use hosts::sim::Sim;
 pub use hosts::threads::Threads;
 pub use hosts::{Directory, small};
 pub use truth::{Found, Sent, Truth, in_order, is_as};
+pub use wrong::Wrong;

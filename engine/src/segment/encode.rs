@@ -76,9 +76,9 @@ pub fn encode_footer(footer: &Footer, trailer: &mut Trailer) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{FileNumber, Offset, PartitionId, ShardId};
-    use crate::manifest::SegmentKind;
+    use crate::ids::{Offset, PartitionId};
     use crate::segment::footer::decode_footer;
+    use crate::segment::footer::tests::trailer;
 
     /// A footer of so many runs with an entry each.
     fn check(runs: u32) {
@@ -103,19 +103,7 @@ mod tests {
             batches: 1,
         };
         let footer = Footer { runs: (0..runs).map(run).collect(), entries: (0..runs).map(entry).collect() };
-        let mut trailer = Trailer {
-            footer_crc: 0,
-            footer_position: 4096,
-            entry_count: 0,
-            run_count: 0,
-            file: FileNumber(3),
-            directory: 9,
-            shard: ShardId(1),
-            kind: SegmentKind::Shared,
-            created_ms: 8,
-            batch_bytes: 8,
-            sequence_end: 4,
-        };
+        let mut trailer = trailer();
         let steps: Vec<_> = Steps::new(&footer, &mut trailer).collect();
         let (last, whole) = steps.split_last().unwrap();
         assert!(whole.iter().all(|step| step.len() == STEP_BYTES) && last.len().is_multiple_of(BLOCK));

@@ -354,9 +354,26 @@ pub fn decode_footer(bytes: &[u8], trailer: &Trailer) -> Result<Footer, Malforme
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::segment::encode::encode_footer;
+
+    /// A trailer whose counts and checksum are still to come.
+    pub(in crate::segment) fn trailer() -> Trailer {
+        Trailer {
+            footer_crc: 0,
+            footer_position: 4096,
+            entry_count: 0,
+            run_count: 0,
+            file: FileNumber(3),
+            directory: 9,
+            shard: ShardId(1),
+            kind: SegmentKind::Shared,
+            created_ms: 8,
+            batch_bytes: 3000,
+            sequence_end: 4,
+        }
+    }
 
     fn sample() -> (Footer, Trailer) {
         let entry = |base: u64, position: u64| IndexEntry {
@@ -383,20 +400,7 @@ mod tests {
             entries: vec![entry(0, 0), entry(10, 1000), entry(3, 2000)],
             runs: vec![run(1, 0, 2), run(4, 2, 1)],
         };
-        let trailer = Trailer {
-            footer_crc: 0,
-            footer_position: 4096,
-            entry_count: 0,
-            run_count: 0,
-            file: FileNumber(3),
-            directory: 9,
-            shard: ShardId(1),
-            kind: SegmentKind::Shared,
-            created_ms: 8,
-            batch_bytes: 3000,
-            sequence_end: 4,
-        };
-        (footer, trailer)
+        (footer, trailer())
     }
 
     #[test]
