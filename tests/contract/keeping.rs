@@ -85,13 +85,16 @@ pub(crate) async fn a_merge_keeps_what_a_trim_left_of_a_batch(mut host: impl Hos
     for n in 0..12 {
         partitions.push(host.create(&format!("p{n}")).await);
     }
-    // Each append of ten records is one batch; the trims cut through them.
-    for round in 0..20 {
-        fill(&mut host, &partitions, round * 10, 1).await;
+    // Each append of ten records is one batch; the trims cut through them. How many files become one
+    // segment is a matter of time, so it goes on until a shard had enough of them.
+    let mut end = 0;
+    while end < 200 || (end < 2000 && host.stats().await.segments_merged == 0) {
+        fill(&mut host, &partitions, end, 1).await;
         for (n, partition) in partitions.iter().enumerate() {
-            let to = round * 10 * n as u64 / 12 + n as u64 % 7;
-            host.drive(partition.trim(Offset(to.min(round * 10 + 10)))).await.unwrap();
+            let to = end * n as u64 / 12 + n as u64 % 7;
+            host.drive(partition.trim(Offset(to.min(end + 10)))).await.unwrap();
         }
+        end += 10;
     }
     let stats = host.until("merged", |stats| stats.segments_merged > 0).await;
     assert_eq!(stats.background_errors, 0);
@@ -102,7 +105,7 @@ pub(crate) async fn a_merge_keeps_what_a_trim_left_of_a_batch(mut host: impl Hos
         for partition in &partitions {
             let p = host.partition(partition.name());
             let log_start = host.describe(&p).await.log_start.0;
-            check_filled(&mut host, partition.name(), log_start, 200).await;
+            check_filled(&mut host, partition.name(), log_start, end).await;
         }
     }
 }
