@@ -17,6 +17,7 @@ use crate::manifest::edit::{Change, Edit};
 use crate::manifest::predicate::Conflict;
 use crate::manifest::state::Manifest;
 use crate::names;
+use crate::planted::{Planted, planted};
 
 /// Why the manifest could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -357,7 +358,14 @@ impl<B: Backend> ManifestFile<B> {
 
     async fn append(&self, buf: AlignedBuf) -> io::Result<()> {
         write(&self.reactor, self.governor.as_deref(), self.file, self.end, buf).await?;
-        self.reactor.run(Op::Sync { file: self.file }).await
+        if planted(Planted::ManifestNotSynced) {
+            return Ok(());
+        }
+        let synced = self.reactor.run(Op::Sync { file: self.file }).await;
+        if planted(Planted::ManifestSyncRetried) && synced.is_err() {
+            return self.reactor.run(Op::Sync { file: self.file }).await;
+        }
+        synced
     }
 
     async fn rewrite(&mut self, manifest: &Manifest) -> Result<(), ManifestError> {
@@ -449,6 +457,9 @@ async fn write_snapshot<B: Backend>(
         reactor.run(Op::Sync { file }).await.map_err(|error| (Named::No, error))?;
         let perhaps = |error| (Named::Perhaps, error);
         match governor {
+            _ if planted(Planted::NoDirectorySyncOfManifest) => {
+                reactor.run(Op::Rename { from: temporary, to: dir.join(name) }).await.map_err(perhaps)
+            }
             Some(governor) => governor.put(temporary, dir.join(name)).await.map_err(perhaps),
             None => names::put(reactor, temporary, dir.join(name)).await.map_err(perhaps),
         }

@@ -13,6 +13,7 @@ use crate::append::persist::{Formed, InFlight};
 use crate::append::request::{AppendReply, Arrival, Queued};
 use crate::append::{AppendError, Appended};
 use crate::mailbox::{Mailbox, Request};
+use crate::planted::{Planted, planted};
 use crate::shard::core::Core;
 use crate::shard::polling::Polling;
 
@@ -199,7 +200,8 @@ impl<B: Backend> Shard<B> {
             let Some(queued) = state.arrivals.front() else { break };
             let bytes = queued.arrival.bytes_max();
             // A group that is cut for one joint append would take another with it.
-            let second = queued.arrival.is_joint() && formed.spans_shards();
+            let second =
+                queued.arrival.is_joint() && formed.spans_shards() && !planted(Planted::PartsShareGroup);
             if second || (taken > 0 && formed.bytes_max + bytes > room) {
                 break;
             }
@@ -283,7 +285,7 @@ impl<B: Backend> Shard<B> {
             return true;
         }
         // What is queued may still need a WAL file, which maintenance prepares.
-        if !self.is_quiet() {
+        if !self.is_quiet() && !planted(Planted::ClosedWhileWriting) {
             return false;
         }
         if !self.core.state().closing {
@@ -303,7 +305,7 @@ impl<B: Backend> Shard<B> {
     /// Notes in the manifest how far the log was durable, so that losing its end later is no torn
     /// write. Returns whether that is done.
     fn note_closed(&mut self) -> bool {
-        if std::mem::replace(&mut self.closed_noted, true) {
+        if std::mem::replace(&mut self.closed_noted, true) || planted(Planted::ClosedNoteSkipped) {
             return true; // no maintenance task is left, this one included
         }
         let core = self.core.clone();
