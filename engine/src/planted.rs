@@ -22,6 +22,16 @@ macro_rules! bugs {
         impl Planted {
             /// Every bug.
             pub const ALL: &[Planted] = &[$(Planted::$bug,)+];
+
+            /// Whether it takes several shards to see it.
+            #[must_use]
+            pub const fn takes_shards(self) -> bool {
+                use Planted::*;
+                matches!(
+                    self,
+                    PartAnnouncedEarly | PartsShareGroup | JointPublishedUndecided | BrokenJointKept
+                )
+            }
         }
     };
 }
@@ -53,8 +63,6 @@ bugs! {
     TrimNotDurable,
     /// An append goes where the partition ends, wherever its caller expected that.
     ExpectationIgnored,
-    /// What a group took of the queue's bound is not given back.
-    BudgetKept,
     /// A group says that it is durable itself, not the one before it.
     ProofTooEarly,
     /// A shard is told of another's part before what lies in front of that is decided.

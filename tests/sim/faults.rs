@@ -32,8 +32,9 @@ impl World<'_> {
             let changes = [OpKind::Write, OpKind::Write, OpKind::Rename, OpKind::Remove, OpKind::Open];
             let more = [OpKind::Allocate, OpKind::Truncate, OpKind::Write];
             let op = if self.random.chance(0.7) { self.pick(&changes) } else { self.pick(&more) };
-            let (file, errno) = (self.pick(&FILES), self.pick(&[EIO, EIO, ENOSPC]));
-            self.plan(FaultRule::new(op, Effect::Error(errno)).on(file).skip(soon));
+            let failures = [Effect::Error(EIO), Effect::Error(EIO), Effect::Error(ENOSPC), Effect::Short];
+            let (file, nth) = (self.pick(&FILES), self.pick(&[0, 1, 2, 3]));
+            self.plan(FaultRule::new(op, failures[nth].clone()).on(file).skip(soon));
         }
         if self.due(Kind::SyncErrors) {
             let file = self.pick(&FILES);
@@ -45,13 +46,14 @@ impl World<'_> {
         }
         if self.due(Kind::Rot) {
             let effect = if self.random.chance(0.5) { Effect::FlipBit } else { Effect::Misdirect };
-            self.plan(FaultRule::new(OpKind::Read, effect).on(".log").skip(soon % 5));
+            let times = 1 + self.random.below(4);
+            self.plan(FaultRule::new(OpKind::Read, effect).on(".log").skip(soon % 5).times(times));
         }
         if self.due(Kind::Slow) {
             let (op, ns) =
                 (self.pick(&[OpKind::Write, OpKind::Sync, OpKind::Read]), self.random.below(20_000_000));
-            let times = 1 + self.random.below(5);
-            self.plan(FaultRule::new(op, Effect::Delay(ns)).skip(soon).times(times));
+            let (file, times) = (self.pick(&FILES), 1 + self.random.below(5));
+            self.plan(FaultRule::new(op, Effect::Delay(ns)).on(file).skip(soon).times(times));
         }
         if self.due(Kind::Full) {
             let used = ROOMY.saturating_sub(self.host.disk.free_bytes());
@@ -86,6 +88,8 @@ impl World<'_> {
 
     /// Whether a read may fail now.
     pub(crate) fn reads_may_fail(&self) -> bool {
-        self.swarm.has(Kind::ReadErrors) || self.swarm.has(Kind::Rot)
+        // A segment is opened to be read: that may fail too.
+        let kinds = [Kind::ReadErrors, Kind::Rot, Kind::WriteErrors];
+        self.host.disk.is_off() || kinds.into_iter().any(|kind| self.swarm.has(kind))
     }
 }

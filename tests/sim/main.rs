@@ -12,17 +12,22 @@
 //! | `THALWEG_SIM_THREADS` | threads | 2 |
 //! | `THALWEG_SIM_SEED` | one world | |
 //! | `THALWEG_SIM_WITHOUT`, `THALWEG_SIM_STEPS` | less of that one | |
+//! | `THALWEG_PLANTED`, `THALWEG_PLANTED_SEEDS`, `THALWEG_PLANTED_SEED` | see `planted.rs` | |
 //!
 //! The long runs: `THALWEG_SIM_SEEDS=100000 THALWEG_SIM_SAME=5000 cargo test -p thalweg-tests --test sim`.
+//! Planted bugs: `cargo test -p thalweg-tests --features planted --test sim -- planted`.
 //! With `THALWEG_SCOREBOARD` naming a file, a line of what was counted is added to it.
 
 #![forbid(unsafe_code)]
 
 mod copy;
 mod counted;
+mod damage;
 mod events;
 mod faults;
 mod oracle;
+#[cfg(feature = "planted")]
+mod planted;
 mod promises;
 mod reading;
 mod run;

@@ -12,8 +12,10 @@ use crate::promises::unread::Held;
 use crate::promises::{self, answered, keep};
 use crate::world::World;
 
-/// Batches that a waiting reader takes at a time, and holds at most.
+/// Batches that a waiting reader takes at a time.
 const TAKEN_MAX: usize = 8;
+/// Batches that it holds at most.
+const HELD_MAX: usize = 32;
 
 /// A reader that waits at the end.
 pub(crate) struct Watcher {
@@ -146,9 +148,11 @@ impl World<'_> {
             self.take_answers();
             self.watched(watcher, batch);
         }
-        let hold = self.random.below(TAKEN_MAX as u64) as usize;
+        // Some are let go of at once, and some are held for long.
+        let hold = self.random.below(HELD_MAX as u64) as usize;
         while watcher.held.len() > hold {
-            watcher.held.pop_front().into_iter().for_each(Held::release);
+            let nth = self.random.below(watcher.held.len() as u64) as usize;
+            watcher.held.swap_remove_back(nth).into_iter().for_each(Held::release);
         }
         true
     }

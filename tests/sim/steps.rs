@@ -9,6 +9,9 @@ use crate::world::World;
 
 /// Most partitions at a time.
 const PARTITIONS_MAX: usize = 6;
+/// Appends of a burst, and the bytes in each: more than one group in flight does not take.
+const BURST: u32 = 30;
+const BURST_BYTES: usize = 5000;
 /// Most calls that wait at a time.
 const WAITING_MAX: usize = 40;
 /// When the wall clock of the disk begins, ms since the Unix epoch.
@@ -20,6 +23,7 @@ impl World<'_> {
             self.answer_all();
         }
         match self.random.below(100) {
+            0..3 if self.swarm.has(Kind::Bursts) => self.burst(),
             0..42 => self.append(),
             42..46 => self.append_if(),
             46..52 if self.swarm.has(Kind::Joints) => self.append_jointly(),
@@ -49,6 +53,22 @@ impl World<'_> {
             _ => {
                 self.host.shard().turn();
             }
+        }
+        if self.swarm.has(Kind::Cuts) && self.random.chance(0.03) {
+            // In the middle of what was asked for just now, or of what the background does.
+            let most = if self.random.chance(0.5) { 6 } else { 60 };
+            let ops = self.random.below(most);
+            self.events.note(format!("a power cut after {ops} operations"));
+            self.host.disk.crash_after(ops);
+        }
+    }
+
+    /// Appends that fill several groups, before the shard has its next turn.
+    fn burst(&mut self) {
+        for _ in 0..BURST {
+            let Some(name) = self.pick_partition() else { return };
+            let records = vec![self.record(BURST_BYTES)];
+            self.append_records(&name, AppendOptions::default(), records);
         }
     }
 
@@ -106,6 +126,10 @@ impl World<'_> {
 
     pub(crate) fn append_to(&mut self, name: &str, options: AppendOptions) {
         let records = self.records(6);
+        self.append_records(name, options, records);
+    }
+
+    fn append_records(&mut self, name: &str, options: AppendOptions, records: Vec<Record>) {
         self.events.note(format!("append {} to {name}, {options:?}", records.len()));
         let Ok(partition) = self.log().partition(name) else { return };
         let batch = match records.as_slice() {

@@ -66,10 +66,12 @@ pub(crate) enum Kind {
     Large,
     /// A group waits for company.
     Linger,
+    /// More is asked for at once than groups in flight take.
+    Bursts,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 28] = [
+    pub(crate) const ALL: [Kind; 29] = [
         Kind::Lost,
         Kind::Torn,
         Kind::Reordered,
@@ -98,6 +100,7 @@ impl Kind {
         Kind::Readers,
         Kind::Large,
         Kind::Linger,
+        Kind::Bursts,
     ];
 
     /// The kind of this name.
@@ -176,6 +179,9 @@ impl Swarm {
         config.group.in_flight_max = pick(&[1, 2, 3]) as u32;
         config.group.linger_us = if self.has(Kind::Linger) { 200 } else { 0 };
         config.limits.queue_bytes_max = pick(&[16, 64, 1024]) << 10;
+        if self.has(Kind::Bursts) {
+            (config.group.in_flight_max, config.limits.queue_bytes_max) = (3, 1 << 20);
+        }
         config.wal.file_bytes = if self.has(Kind::SmallWal) { 112 << 10 } else { 256 << 10 };
         config.wal.witness_after_us = pick(&[200, 2_000, 20_000]) as u32;
         config.wal.recovery_target_ms = pick(&[10, 1000]) as u32;

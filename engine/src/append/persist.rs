@@ -303,12 +303,17 @@ impl<B: Backend> Shard<B> {
         self.in_flight.push_back(InFlight { pending, formed });
     }
 
+    /// Whether nothing shows yet that the last group was durable.
+    pub(crate) fn unproven(&self) -> bool {
+        !self.witnessed && !planted(Planted::IdleMarkerSkipped)
+    }
+
     /// Writes a marker once the shard has been idle for a while: it proves that the last group was
     /// durable, so that damage to it can be told from a torn write.
     pub(crate) fn witness(&mut self) -> bool {
         let idle = self.core.reactor.now().since(self.last_durable);
         let due = idle >= u64::from(self.core.config.wal.witness_after_us) * 1000;
-        if self.witnessed || !due || !self.in_flight.is_empty() || planted(Planted::IdleMarkerSkipped) {
+        if !self.unproven() || !due || !self.in_flight.is_empty() {
             return false;
         }
         self.mark()

@@ -67,9 +67,7 @@ impl<B: Backend> Shard<B> {
         for (part, _) in formed.joints.drain(..) {
             part.published();
         }
-        if !planted(Planted::BudgetKept) {
-            core.mailbox.release(formed.budget);
-        }
+        core.mailbox.release(formed.budget);
         core.metrics.borrow_mut().group_published(&formed, core.reactor.now(), self.last_durable);
         self.formed_pool.push(formed.recycle());
     }

@@ -30,7 +30,7 @@ impl<B: Backend> Shard<B> {
         } else if planted(Planted::ShardGoesOnAfterFailure) {
             self.core.mailbox.release(formed.budget);
             formed.fail(&AppendError::Closed);
-        } else if planted(Planted::FailedSyncRetried) {
+        } else if planted(Planted::FailedSyncRetried) && formed.budget > 0 {
             self.sync_again(formed);
         } else {
             return Some(formed);
@@ -39,8 +39,10 @@ impl<B: Backend> Shard<B> {
     }
 
     /// Syncs the file, and takes that for the write.
-    fn sync_again(&mut self, formed: Formed) {
-        let Some(file) = self.core.state().wal.active.as_ref().map(|active| active.id) else { return };
+    fn sync_again(&mut self, mut formed: Formed) {
+        let file = self.core.state().wal.active.as_ref().map(|active| active.id);
+        let Some(file) = file else { return self.flushed(formed) };
+        self.core.mailbox.release(std::mem::take(&mut formed.budget));
         let pending = self.core.reactor.start(Op::Sync { file });
         self.in_flight.push_front(InFlight { pending, formed });
     }

@@ -295,7 +295,7 @@ impl<B: Backend> Shard<B> {
         if self.core.maintenance_tasks.get() > 0 {
             return false;
         }
-        if !self.witnessed {
+        if self.unproven() {
             self.last_durable = Nanos(0);
             self.witness();
         }

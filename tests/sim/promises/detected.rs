@@ -1,19 +1,37 @@
 //! I14: damage to what was durable is told: the log does not open, or a read fails, or nothing is
 //! missing. Nothing wrong is served, and no log is shorter than it was.
 
-use thalweg_io::sim::SimRandom;
-use thalweg_io::sim::{SECTOR, SimDisk};
+use thalweg::{Offset, OwnedShard, ReadFrom};
+use thalweg_io::sim::SimDisk;
 
-use crate::copy::{Contents, Trouble, contents, copy, open};
+use crate::copy::{Contents, Trouble, contents, copy, look, open};
+use crate::damage::harm;
 use crate::world::World;
 
-/// Damages a copy of the disk of a shard that has nothing to do, and reads it.
+/// Damaged copies of a disk at rest.
+const COPIES: u32 = 2;
+/// Places in the middle of a damaged log where reading begins.
+const PLACES: u64 = 6;
+
+/// Damages copies of the disk of a shard that has nothing to do, and reads them.
 pub(crate) fn told(world: &mut World<'_>, sound: &Contents) {
     // A marker makes the last group provably durable: before it, damage there looks like a torn write.
     let witness_ms = u64::from(world.config().wal.witness_after_us) / 1000;
     world.pause(witness_ms + 10);
     let disk = copy(&world.host.disk);
-    let what = damage(&disk, &mut world.random);
+    (0..COPIES).for_each(|_| told_of(world, &disk, sound, false));
+}
+
+/// As [`told`], of a log that was closed in good order.
+pub(crate) fn told_when_closed(world: &mut World<'_>) {
+    let disk = copy(&world.host.disk);
+    let (_, sound) = look(&disk.snapshot(), &world.config(), "I20: a log that was closed");
+    (0..COPIES).for_each(|_| told_of(world, &disk, &sound, true));
+}
+
+fn told_of(world: &mut World<'_>, disk: &SimDisk, sound: &Contents, closed: bool) {
+    let disk = disk.snapshot();
+    let what = harm(&disk, closed, &mut world.random);
     world.counted.damaged += 1;
     let mut shard = match open(&disk, &world.config()) {
         Ok(shard) => shard,
@@ -21,7 +39,10 @@ pub(crate) fn told(world: &mut World<'_>, sound: &Contents) {
     };
     let read = match contents(&mut shard) {
         Ok(read) => read,
-        Err(Trouble::Unreadable(_) | Trouble::Ended(_)) => return world.counted.detected += 1,
+        Err(Trouble::Unreadable(_) | Trouble::Ended(_)) => {
+            world.counted.detected += 1;
+            return middle(world, &mut shard, sound, &what);
+        }
     };
     for (name, look) in sound {
         let Some(damaged) = read.get(name) else { panic!("I14: {what}: {name} is gone") };
@@ -36,31 +57,31 @@ pub(crate) fn told(world: &mut World<'_>, sound: &Contents) {
         let end = damaged.info.log_end;
         assert!(end >= look.info.log_end, "I14: {what}: {name} ends at {end}, not {}", look.info.log_end);
     }
+    middle(world, &mut shard, sound, &what);
 }
 
-/// Flips a bit, zeroes a sector, or makes a file shorter. Returns what it did.
-fn damage(disk: &SimDisk, random: &mut SimRandom) -> String {
-    let quarantined = |path: &std::path::Path| path.to_string_lossy().contains("quarantine");
-    let files: Vec<_> =
-        disk.files().into_iter().filter(|(path, len)| *len > 0 && !quarantined(path)).collect();
-    let (path, len) = &files[random.below(files.len() as u64) as usize];
-    let at = random.below(*len);
-    match random.below(3) {
-        0 => {
-            let bit = at * 8 + random.below(8);
-            disk.flip_bit(path, bit);
-            format!("bit {bit} of {} flipped", path.display())
-        }
-        1 => {
-            let sector = at / SECTOR as u64 * SECTOR as u64;
-            let bytes = vec![0; SECTOR.min((*len - sector) as usize)];
-            disk.patch(path, sector, &bytes);
-            format!("sector at {sector} of {} zeroed", path.display())
-        }
-        _ => {
-            let bytes: Vec<u8> = (0..SECTOR.min((*len - at) as usize)).map(|_| random.draw() as u8).collect();
-            disk.patch(path, at, &bytes);
-            format!("{} bytes at {at} of {} overwritten", bytes.len(), path.display())
+/// Reads from somewhere in the middle: what is known there comes first, or an error.
+fn middle(world: &mut World<'_>, shard: &mut OwnedShard, sound: &Contents, what: &str) {
+    for (name, look) in sound {
+        let compacted = world.oracle.there.get(name).is_none_or(|truth| truth.compacted);
+        let Ok(partition) = shard.log().partition(name) else { continue };
+        for _ in 0..PLACES {
+            let nth = world.random.below(look.found.len().max(1) as u64) as usize;
+            let Some((offset, record)) = look.found.iter().nth(nth) else { continue };
+            let mut reader = partition.read(ReadFrom::Offset(Offset(*offset))).to_end();
+            let batch = match shard.block_on(reader.next_batch()) {
+                Some(Ok(batch)) => Some(batch),
+                Some(Err(_)) => continue,
+                None => None,
+            };
+            let describe = partition.describe();
+            let Some(info) = shard.block_on(describe) else { return };
+            if compacted || info.log_start.0 > *offset {
+                continue;
+            }
+            let records = batch.iter().flat_map(|batch| batch.records()).flatten();
+            let found = records.map(|seen| (seen.offset.0, seen.to_owned())).find(|(at, _)| at >= offset);
+            assert_eq!(found, Some((*offset, record.clone())), "I14: {what}: {name} from {offset}");
         }
     }
 }
