@@ -5,6 +5,7 @@
 
 mod host;
 mod hosts;
+pub mod scoreboard;
 pub mod specimen;
 
 pub use host::{Host, HostExt, Row, block_on, row};
