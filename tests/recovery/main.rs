@@ -5,6 +5,7 @@
 
 mod crash;
 mod damage;
+mod flips;
 mod real;
 mod repair;
 mod seeds;
