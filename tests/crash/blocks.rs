@@ -11,6 +11,7 @@ use thalweg::inspect::verify;
 use thalweg::superblock::SUPERBLOCK_NAME;
 use thalweg::{Config, OwnedShard};
 use thalweg_io::{BlockingBackend, CommitStrategy};
+use thalweg_tests::scoreboard;
 
 use crate::device::{EXT4, Kind, Loop, XFS};
 use crate::fuse::Mount;
@@ -20,7 +21,7 @@ use crate::journal::Entry;
 use crate::oracle;
 use crate::watch::Watch;
 use crate::work::{Life, Stopped, config, large, mixed};
-use crate::{not_run, score, setting};
+use crate::{not_run, setting};
 
 /// Length of the device: the smallest that both file systems make.
 const DEVICE_BYTES: u64 = 64 << 20;
@@ -165,7 +166,6 @@ fn look(kind: Kind, seen: &Seen, wanted: u64) -> io::Result<(u64, Vec<String>)> 
 }
 
 fn images_of(kind: Kind) {
-    let start = Instant::now();
     let seen = match run(kind) {
         Ok(seen) => seen,
         Err(error) => return not_run(&format!("crash images of {}", kind.name), &error),
@@ -177,7 +177,7 @@ fn images_of(kind: Kind) {
     }
     let acked = seen.history.acked(Moment::MAX).count() as u64;
     let counts = [("images", count), ("requests", seen.journal.len() as u64), ("appends", acked)];
-    score::count(&format!("block-{}", kind.name), &counts, wrong.len() as u64, start.elapsed());
+    scoreboard::count(&format!("block images, {}", kind.name), &counts, wrong.len() as u64);
     let shown = &wrong[..wrong.len().min(20)];
     assert!(wrong.is_empty(), "{} images are wrong\n{}", wrong.len(), shown.join("\n"));
 }

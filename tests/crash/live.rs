@@ -4,19 +4,20 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thalweg::config::BackendSetting;
 use thalweg::{Batch, OwnedShard, PartitionConfig, Record};
 use thalweg_io::power;
 use thalweg_io::sim::SimRandom;
 use thalweg_io::{BlockingBackend, CommitStrategy};
+use thalweg_tests::scoreboard;
 
 use crate::device::{EXT4, Kind, Loop, XFS};
 use crate::history::{Asked, History, Known, Moment, value};
 use crate::oracle;
 use crate::work::config;
-use crate::{not_run, score, setting};
+use crate::{not_run, setting};
 
 /// Length of the device.
 const DEVICE_BYTES: u64 = 64 << 20;
@@ -182,7 +183,7 @@ fn cuts_of(kind: Kind, cuts: u64) -> io::Result<Cuts> {
 
 #[test]
 fn a_live_power_cut_below_a_running_engine_loses_nothing_acknowledged() {
-    let (wanted, start) = (setting("THALWEG_LIVE_CUTS", 20), Instant::now());
+    let wanted = setting("THALWEG_LIVE_CUTS", 20);
     let mut all = Cuts::default();
     for kind in [EXT4, XFS] {
         match cuts_of(kind, wanted.div_ceil(2)) {
@@ -195,7 +196,7 @@ fn a_live_power_cut_below_a_running_engine_loses_nothing_acknowledged() {
         }
     }
     let counts = [("cuts", all.cuts), ("appends", all.acked)];
-    score::count("live-cuts", &counts, all.wrong.len() as u64, start.elapsed());
+    scoreboard::count("live cuts", &counts, all.wrong.len() as u64);
     assert!(all.cuts == 0 || all.acked > 0, "{} cuts, and nothing was ever acknowledged", all.cuts);
     assert!(all.wrong.is_empty(), "{} cuts lost something\n{}", all.wrong.len(), all.wrong.join("\n"));
 }

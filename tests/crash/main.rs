@@ -31,7 +31,6 @@ mod journal;
 mod live;
 mod oracle;
 mod replay;
-mod score;
 mod states;
 mod store;
 mod sweep;

@@ -2,7 +2,6 @@
 //! acknowledged before it.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use thalweg::config::{BackendSetting, CommitSetting};
 use thalweg::inspect::verify_on;
@@ -10,6 +9,7 @@ use thalweg::superblock::SUPERBLOCK_NAME;
 use thalweg::{Config, OwnedShard};
 use thalweg_io::Reactor;
 use thalweg_io::sim::{SimDisk, SimOptions};
+use thalweg_tests::scoreboard;
 
 use crate::fuse::Mount;
 use crate::history::{History, Moment};
@@ -17,7 +17,7 @@ use crate::journal::{Change, Entry, lines};
 use crate::oracle;
 use crate::replay::Replay;
 use crate::work::{Life, Stopped, config, large, mixed};
-use crate::{not_run, score, setting};
+use crate::{not_run, setting};
 
 /// Seeds by which what is unsynced is kept, lost or torn, for each cut: at most so many.
 const SEEDS_MAX: u64 = 6;
@@ -200,7 +200,6 @@ fn a_power_cut_between_any_two_requests_loses_nothing_acknowledged() {
     };
     let wanted = setting("THALWEG_FUSE_STATES", 3000);
     let first = setting("THALWEG_FUSE_SEED", 0);
-    let start = Instant::now();
     let (mut seed, mut counted, mut requests, mut acked) = (first, 0, 0, 0);
     let mut wrong = Vec::new();
     while counted < wanted && wrong.is_empty() {
@@ -226,7 +225,7 @@ fn a_power_cut_between_any_two_requests_loses_nothing_acknowledged() {
         seed += 1;
     }
     let counts = [("states", counted), ("requests", requests), ("appends", acked), ("runs", seed - first)];
-    score::count("fuse", &counts, wrong.len() as u64, start.elapsed());
+    scoreboard::count("FUSE states", &counts, wrong.len() as u64);
     let again = format!("THALWEG_FUSE_SEED={} THALWEG_FUSE_STATES=1", seed - 1);
     let shown = &wrong[..wrong.len().min(20)];
     assert!(wrong.is_empty(), "{} states are wrong; {again}\n{}", wrong.len(), shown.join("\n"));

@@ -1,24 +1,22 @@
 //! Each request of a short life, in turn, goes wrong: nothing acknowledged is lost, nothing hangs.
 
-use std::time::Instant;
-
 use thalweg::config::{BackendSetting, CommitSetting};
 use thalweg::{Config, OwnedShard};
 use thalweg_io::sim::{SimDisk, SimOptions};
 use thalweg_io::{CommitStrategy, UringBackend};
 
-use thalweg_tests::Wrong;
+use thalweg_tests::{Wrong, scoreboard};
 
 use crate::fault::{Fault, Kind, Plan};
 use crate::fuse::Mount;
 use crate::history::{History, Moment};
 use crate::journal::Entry;
+use crate::not_run;
 use crate::oracle;
 use crate::replay::Replay;
 use crate::states::keep;
 use crate::watch::Watch;
 use crate::work::{Life, Stopped, config, large, mixed};
-use crate::{not_run, score};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -161,7 +159,6 @@ fn sweep_all(method: &str, faults: &[Fault]) {
     if let Err(error) = Mount::new(true) {
         return not_run(&format!("{method} on a FUSE file system"), &error);
     }
-    let start = Instant::now();
     let mut all = Swept::default();
     for fault in faults {
         let swept = std::thread::scope(|scope| {
@@ -181,12 +178,7 @@ fn sweep_all(method: &str, faults: &[Fault]) {
             all.wrong.extend(swept.wrong);
         }
     }
-    score::count(
-        method,
-        &[("attempts", all.attempts), ("hits", all.hits)],
-        all.wrong.len() as u64,
-        start.elapsed(),
-    );
+    scoreboard::count(method, &[("attempts", all.attempts), ("hits", all.hits)], all.wrong.len() as u64);
     assert!(all.hits * 10 > all.attempts * 8, "{} of {} faults came", all.hits, all.attempts);
     let shown = &all.wrong[..all.wrong.len().min(20)];
     assert!(all.wrong.is_empty(), "{} attempts are wrong\n{}", all.wrong.len(), shown.join("\n"));
@@ -194,10 +186,13 @@ fn sweep_all(method: &str, faults: &[Fault]) {
 
 #[test]
 fn a_request_that_fails_comes_short_or_is_late_loses_nothing_acknowledged() {
-    sweep_all("sweep", &[Fault::Error(EIO), Fault::Error(ENOSPC), Fault::Short, Fault::Delay]);
+    sweep_all("failing requests", &[Fault::Error(EIO), Fault::Error(ENOSPC), Fault::Short, Fault::Delay]);
 }
 
 #[test]
 fn a_write_that_the_disk_lies_about_is_never_served_and_never_missed_in_silence() {
-    sweep_all("lies", &[Fault::Drop, Fault::Misdirect, Fault::Flip, Fault::Zero, Fault::LostSync]);
+    sweep_all(
+        "a disk that lies",
+        &[Fault::Drop, Fault::Misdirect, Fault::Flip, Fault::Zero, Fault::LostSync],
+    );
 }
