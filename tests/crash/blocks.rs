@@ -92,7 +92,7 @@ fn work(mount: &Mount, config: &Config, history: &mut History) -> Result<(), Sto
         let mut life = Life::new(opened, history, &moment);
         mixed(&mut life, 2 * nth, 16)?;
         keeping(&mut life, 18)?;
-        large(&mut life, 28)?;
+        large(&mut life, 36)?;
         life.settle(20);
         mixed(&mut life, 2 * nth + 1, 8)?;
         life.settle(10);

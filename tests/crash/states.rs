@@ -82,7 +82,7 @@ fn run(mount: &Mount, seed: u64) -> Result<Seen, Stopped> {
             0 => {
                 mixed(&mut life, seed * 10, 14)?;
                 keeping(&mut life, 18)?;
-                large(&mut life, 34)?;
+                large(&mut life, 40)?;
                 life.settle(40);
             }
             1 => {
@@ -264,7 +264,7 @@ fn a_power_cut_between_any_two_requests_loses_nothing_acknowledged() {
     let again = format!("THALWEG_FUSE_SEED={} THALWEG_FUSE_STATES=1", seed - 1);
     let shown = &all.wrong[..all.wrong.len().min(20)];
     assert!(all.wrong.is_empty(), "{} states are wrong; {again}\n{}", all.wrong.len(), shown.join("\n"));
-    let rare = [done.sealed, done.merged, done.removed, all.retained, all.compacted];
+    let rare = [done.sealed, done.promoted, done.merged, done.removed, all.retained, all.compacted];
     assert!(wanted < MANY || rare.iter().all(|count| *count > 0), "something never happens: {counts:?}");
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn short(mount: &Mount, config: &Config, history: &mut History) -> Re
         let mut life = Life::new(opened, history, &moment);
         if nth == 0 {
             mixed(&mut life, 7, 6)?;
-            large(&mut life, 13)?;
+            large(&mut life, 16)?;
             life.settle(8);
         } else {
             mixed(&mut life, 8, 3)?;

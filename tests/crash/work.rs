@@ -20,11 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Files and groups so small that some hundred requests roll, seal, promote, merge and trim.
 pub(crate) fn config() -> Config {
     let mut config = small();
-    config.wal.file_bytes = 192 << 10;
+    // A file keeps 64 KiB for changes of the catalog, and is promoted only if half of it are batches.
+    config.wal.file_bytes = 288 << 10;
     config.wal.witness_after_us = 2_000;
     config.group.bytes_max = 16 << 10;
     config.limits.batch_bytes_max = 16 << 10;
-    config.cache.bytes = 256 << 10;
+    config.cache.bytes = 384 << 10;
     config.segment.own_bytes_min = 32 << 10;
     config.segment.promote_partitions_max = 3;
     config.segment.merge_fan_in = 2;
