@@ -263,7 +263,7 @@ fn images_of(kind: Kind) {
         None => Choice::Spread(setting("THALWEG_BLOCK_IMAGES", 500)),
     };
     let (workers, wanted, looking) =
-        (setting("THALWEG_BLOCK_WORKERS", 2).max(1), choice.count(&seen), Instant::now());
+        (setting("THALWEG_BLOCK_WORKERS", 4).max(1), choice.count(&seen), Instant::now());
     println!("{}: {} requests, {wanted} images to look at", kind.name, seen.journal.len());
     let looked =
         look_all(kind, &seen, choice, workers).unwrap_or_else(|error| panic!("{}: {error}", kind.name));

@@ -16,14 +16,14 @@
 //! | `THALWEG_BLOCK_SECONDS` | | how long the engine works on those devices; two short lives by default |
 //! | `THALWEG_BLOCK_PREFIXES` | | set: an image of every prefix of the writes, and so many torn ones beside |
 //! | `THALWEG_BLOCK_MINUTES` | | longest that looking at images takes; what is left out is said |
-//! | `THALWEG_BLOCK_WORKERS` | 2 | devices on which images are looked at, at the same time |
+//! | `THALWEG_BLOCK_WORKERS` | 4 | devices on which images are looked at, at the same time |
 //! | `THALWEG_LIVE_CUTS` | 20 | live power cuts, half of them on each |
 //! | `THALWEG_LIVE_SEED` | 0 | when they come |
 //! | `THALWEG_HANG_EVERY` | 10 | of the requests of a short life, every so many hang |
 //! | `THALWEG_SCOREBOARD` | | file that a line of JSON is appended to for each method |
 //!
 //! Every prefix of what a minute's work writes to ext4 and to XFS is
-//! `THALWEG_BLOCK_SECONDS=60 THALWEG_BLOCK_PREFIXES=0 THALWEG_BLOCK_WORKERS=4 cargo test -p thalweg-tests
+//! `THALWEG_BLOCK_SECONDS=60 THALWEG_BLOCK_PREFIXES=0 cargo test -p thalweg-tests
 //! --test crash -- --nocapture --test-threads 1 image`.
 //!
 //! When the engine asks for what is a matter of timing, so no seed brings a state back: what is wrong is
