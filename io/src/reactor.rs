@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -41,6 +41,19 @@ struct Inner<B: Backend> {
     /// Gone after `shutdown`: tasks hold the reactor, so somebody has to break the circle.
     tasks: RefCell<Option<Rc<LocalExecutor<'static>>>>,
     spawned: Cell<usize>,
+    /// Whether a background task has panicked: the executor keeps that to itself.
+    panicked: Cell<bool>,
+}
+
+/// Takes note of a background task's end.
+struct Running<B: Backend>(Weak<Inner<B>>);
+
+impl<B: Backend> Drop for Running<B> {
+    fn drop(&mut self) {
+        let Some(inner) = self.0.upgrade() else { return };
+        inner.spawned.set(inner.spawned.get() - 1);
+        inner.panicked.set(inner.panicked.get() || std::thread::panicking());
+    }
 }
 
 /// Remembers that a future was woken, and wakes the shard's thread for it.
@@ -93,6 +106,7 @@ impl<B: Backend> Reactor<B> {
                 next_timer: Cell::new(0),
                 tasks: RefCell::new(Some(Rc::new(LocalExecutor::new()))),
                 spawned: Cell::new(0),
+                panicked: Cell::new(false),
             }),
         }
     }
@@ -114,12 +128,10 @@ impl<B: Backend> Reactor<B> {
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let Some(tasks) = self.inner.tasks.borrow().clone() else { return };
         self.inner.spawned.set(self.inner.spawned.get() + 1);
-        let inner = Rc::downgrade(&self.inner);
+        let running = Running(Rc::downgrade(&self.inner));
         let counted = async move {
+            let _running = running;
             task.await;
-            if let Some(inner) = inner.upgrade() {
-                inner.spawned.set(inner.spawned.get() - 1);
-            }
         };
         tasks.spawn(counted).detach();
     }
@@ -189,9 +201,14 @@ impl<B: Backend> Reactor<B> {
     }
 
     /// Lets background tasks take up to `steps` steps. Returns how many they took.
+    ///
+    /// # Panics
+    /// If one of them does: whoever waits for what it should have done would wait for ever.
     pub fn run_tasks(&self, steps: usize) -> usize {
         let Some(tasks) = self.inner.tasks.borrow().clone() else { return 0 };
-        (0..steps).take_while(|_| tasks.try_tick()).count()
+        let taken = (0..steps).take_while(|_| tasks.try_tick()).count();
+        assert!(!self.inner.panicked.replace(false), "a background task panicked");
+        taken
     }
 
     /// Sleeps until a completion, a wake-up, the next timer or `deadline`.
@@ -445,5 +462,19 @@ impl<B: Backend> Drop for Sleep<B> {
     fn drop(&mut self) {
         let waker = self.reactor.inner.timers.borrow_mut().remove(&(self.at, self.id));
         drop(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::SimDisk;
+
+    #[test]
+    #[should_panic(expected = "a background task panicked")]
+    fn a_task_does_not_panic_in_silence() {
+        let reactor = Reactor::new(SimDisk::new(1).backend());
+        reactor.spawn(async { panic!("of a task") });
+        reactor.run_tasks(1);
     }
 }
