@@ -76,6 +76,7 @@ mod partitions;
 pub mod probe;
 mod read;
 pub mod record;
+mod reread;
 pub mod segment;
 mod shard;
 mod slot;

@@ -36,8 +36,13 @@ impl World<'_> {
             self.plan(FaultRule::new(op, Effect::Error(errno)).on(file).skip(soon));
         }
         if self.due(Kind::SyncErrors) {
-            let file = self.pick(&FILES);
-            self.plan(FaultRule::new(OpKind::Sync, Effect::Error(EIO)).on(file).skip(soon % 10));
+            let rule = if self.random.chance(0.3) {
+                FaultRule::new(OpKind::SyncDir, Effect::Error(EIO)).skip(soon % 5)
+            } else {
+                let file = self.pick(&FILES);
+                FaultRule::new(OpKind::Sync, Effect::Error(EIO)).on(file).skip(soon % 10)
+            };
+            self.plan(rule);
         }
         if self.due(Kind::ReadErrors) {
             let (file, times) = (self.pick(&FILES), 1 + self.random.below(4));
@@ -45,7 +50,8 @@ impl World<'_> {
         }
         if self.due(Kind::Rot) {
             let effect = if self.random.chance(0.5) { Effect::FlipBit } else { Effect::Misdirect };
-            self.plan(FaultRule::new(OpKind::Read, effect).on(".log").skip(soon % 5));
+            let file = self.pick(&[".log", ".log", "MANIFEST", ""]);
+            self.plan(FaultRule::new(OpKind::Read, effect).on(file).skip(soon % 5));
         }
         if self.due(Kind::Slow) {
             let (op, ns) =

@@ -411,7 +411,7 @@ async fn read_footers<B: Backend>(
         let path = file_path(&place.dir, meta.file);
         let opened = reactor.open(&path, OpenMode::Read).await;
         let (file, len) = opened.map_err(|source| RecoverError::Io { path: path.clone(), source })?;
-        let read = async {
+        let read = async || {
             let trailer = read_trailer(reactor, file, len).await?;
             let ours = (trailer.directory, trailer.shard, trailer.file)
                 == (place.superblock.directory, place.shard, meta.file);
@@ -423,7 +423,11 @@ async fn read_footers<B: Backend>(
             }
             SegmentReader::new(&governor, Work::Upkeep, file, len).footer(&trailer).await
         };
-        let footer = read.await;
+        let footer = match read().await {
+            // The device may have misread it.
+            Err(_) => read().await,
+            footer => footer,
+        };
         reactor
             .run(Op::Close { file })
             .await
