@@ -34,7 +34,7 @@ def read(path):
 
 def table(methods):
     def row(method, counted, found):
-        figures = ", ".join(f"{count:,} {what}" for what, count in counted.items())
+        figures = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in counted.items())
         return f"| {method} | {figures} | {found} |\n"
     return HEAD + "".join(row(method, *of) for method, of in methods.items())
 

@@ -187,10 +187,13 @@ fn sweep_all(method: &str, faults: &[Fault]) {
 
 #[test]
 fn a_request_that_fails_comes_short_or_is_late_loses_nothing_acknowledged() {
-    sweep_all("sweep", &[Fault::Error(EIO), Fault::Error(ENOSPC), Fault::Short, Fault::Delay]);
+    sweep_all("failing requests", &[Fault::Error(EIO), Fault::Error(ENOSPC), Fault::Short, Fault::Delay]);
 }
 
 #[test]
 fn a_write_that_the_disk_lies_about_is_never_served_and_never_missed_in_silence() {
-    sweep_all("lies", &[Fault::Drop, Fault::Misdirect, Fault::Flip, Fault::Zero, Fault::LostSync]);
+    sweep_all(
+        "a disk that lies",
+        &[Fault::Drop, Fault::Misdirect, Fault::Flip, Fault::Zero, Fault::LostSync],
+    );
 }

@@ -33,6 +33,8 @@ impl World<'_> {
             let more = [OpKind::Allocate, OpKind::Truncate, OpKind::Write];
             let op = if self.random.chance(0.7) { self.pick(&changes) } else { self.pick(&more) };
             let (file, errno) = (self.pick(&FILES), self.pick(&[EIO, EIO, ENOSPC]));
+            // What is opened under another name is read.
+            let file = if op == OpKind::Open { ".tmp" } else { file };
             self.plan(FaultRule::new(op, Effect::Error(errno)).on(file).skip(soon));
         }
         if self.due(Kind::SyncErrors) {
@@ -46,7 +48,8 @@ impl World<'_> {
         }
         if self.due(Kind::ReadErrors) {
             let (file, times) = (self.pick(&FILES), 1 + self.random.below(4));
-            self.plan(FaultRule::new(OpKind::Read, Effect::Error(EIO)).on(file).skip(soon % 10).times(times));
+            let op = self.pick(&[OpKind::Read, OpKind::Read, OpKind::Read, OpKind::Open]);
+            self.plan(FaultRule::new(op, Effect::Error(EIO)).on(file).skip(soon % 10).times(times));
         }
         if self.due(Kind::Rot) {
             let effect = if self.random.chance(0.5) { Effect::FlipBit } else { Effect::Misdirect };
