@@ -17,7 +17,7 @@ use crate::manifest::edit::{Change, Edit};
 use crate::manifest::predicate::Conflict;
 use crate::manifest::state::Manifest;
 use crate::names;
-use crate::reread::{READS_MAX, read, settle};
+use crate::reread::{READS_MAX, read, read_settled, settle};
 
 /// Why the manifest could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -289,7 +289,8 @@ impl<B: Backend> ManifestFile<B> {
         Ok(next)
     }
 
-    /// Goes on behind the last whole edit of the generation that was loaded.
+    /// Goes on behind the last whole edit of the generation that was loaded. If the sync of that edit
+    /// failed, it may be in the page cache alone, for good: what was read is written again.
     async fn reopen(
         reactor: &Reactor<B>,
         dir: &Path,
@@ -298,8 +299,25 @@ impl<B: Backend> ManifestFile<B> {
         loaded: &Loaded,
     ) -> Result<Self, ManifestError> {
         let path = dir.join(manifest_name(loaded.generation));
-        let opened = reactor.open(&path, OpenMode::ReadWrite).await;
-        let (file, reserved) = opened.map_err(|source| ManifestError::Io { path, source })?;
+        let io = |source| ManifestError::Io { path: path.clone(), source };
+        let (file, reserved) = reactor.open(&path, OpenMode::ReadWrite).await.map_err(io)?;
+        let stored = async {
+            let bytes = read_settled(reactor, file, 0, loaded.end as usize).await.map_err(io)?;
+            let again = parse(&bytes, &path, loaded.generation, shard, directory)?;
+            if (again.end, again.last_crc) != (loaded.end, loaded.last_crc) {
+                return Err(io(io::Error::other("reads of it differ: the device misreads; open again")));
+            }
+            let edits = &bytes[loaded.snapshot_bytes as usize..];
+            for (index, piece) in edits.chunks(REWRITE_BYTES_MIN as usize).enumerate() {
+                let position = loaded.snapshot_bytes + index as u64 * REWRITE_BYTES_MIN;
+                write(reactor, None, file, position, AlignedBuf::padded(piece)).await.map_err(io)?;
+            }
+            reactor.run(Op::Sync { file }).await.map_err(io)
+        };
+        if let Err(error) = stored.await {
+            let _ = reactor.run(Op::Close { file }).await;
+            return Err(error);
+        }
         Ok(ManifestFile {
             reactor: reactor.clone(),
             governor: None,
