@@ -9,6 +9,7 @@
 
 pub mod append;
 pub mod bench;
+pub mod bound;
 pub mod floor;
 pub mod load;
 pub mod machine;

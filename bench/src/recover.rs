@@ -10,18 +10,34 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use thalweg::{Config, Engine, PartitionConfig};
 
-use crate::Result;
 use crate::bench::Bench;
-use crate::load;
 use crate::read::read_device;
 use crate::result::{Target, Unit};
+use crate::{Result, bound, load};
 
 /// Tail cache, bytes: opening does not depend on it.
 const CACHE_BYTES: u64 = 8 << 20;
 /// What the child says when the WAL is as full as it shall be.
 const FULL: &str = "full";
+
+/// What the child is told, as a line of JSON on its standard input.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Orders {
+    config: Config,
+    until: Until,
+}
+
+/// When the WAL is as full as it shall be.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) enum Until {
+    /// Nine tenths of its first file.
+    File,
+    /// So many bytes of it are in no segment, or so many times that have been appended in vain.
+    Unsealed(u64),
+}
 
 /// Bytes in segments that a clean reopening finds; a quick run has fewer.
 const CLEAN_BYTES: u64 = 10 << 30;
@@ -41,10 +57,9 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
     let options = Options { rounds: bench.effort.rounds, ..Options::default() };
     let mut config = bench.config_with_little_cache("crashed", CACHE_BYTES);
     config.wal.file_bytes = wal_bytes;
-    let mut child = Command::new(std::env::current_exe()?);
-    child.args(["bench", "fill-wal"]).arg(&config.data_dir);
-    let rounds = measure(&config, child, &options)?;
+    let rounds = measure(&config, filler(&config)?, &options)?;
     bench.clear("crashed")?;
+    let bounds = bound::measure(bench)?;
     (bench.progress)("opening after a clean end");
     let bytes = if quick { CLEAN_BYTES_QUICK } else { CLEAN_BYTES };
     let config = Config { shards: None, ..bench.config("clean") };
@@ -59,6 +74,7 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
     report.row("recover.clean", &what, Unit::S, Target::AtMost(1.0), &clean);
     let took: Vec<f64> = rounds.iter().map(|round| round.open.as_secs_f64()).collect();
     report.figure("recover.crash.time", "reopen after a crash", Unit::S, &took);
+    bound::tell(&mut report, &bounds);
     Ok(())
 }
 
@@ -102,17 +118,20 @@ impl Round {
     }
 }
 
-/// Fills nine tenths of a WAL file in `dir`, with the settings in the first line of `orders`, and waits to
-/// be killed, or for the end of `orders`: the child's part.
+/// Fills the WAL in `dir` as the first line of `orders` says, and waits to be killed, or for the end of
+/// `orders`: the child's part.
 ///
 /// # Errors
 /// The engine's and the host's.
 pub fn load(dir: &Path, orders: impl BufRead) -> Result<()> {
     let mut orders = orders.lines();
-    let config: Config = serde_json::from_str(&orders.next().ok_or("there are no settings")??)?;
-    let bytes = config.wal.file_bytes / 10 * 9;
-    let engine = Engine::open(Config { data_dir: dir.to_owned(), ..config })?;
-    append(&engine, bytes, &Options::default())?;
+    let told: Orders = serde_json::from_str(&orders.next().ok_or("there are no orders")??)?;
+    let bytes = told.config.wal.file_bytes / 10 * 9;
+    let engine = Engine::open(Config { data_dir: dir.to_owned(), ..told.config })?;
+    match told.until {
+        Until::File => append(&engine, bytes, &Options::default())?,
+        Until::Unsealed(bytes) => bound::fill(&engine, bytes)?,
+    }
     writeln!(io::stdout(), "{FULL}")?;
     orders.try_for_each(|line| line.map(drop))?;
     Ok(())
@@ -129,13 +148,7 @@ fn append(engine: &Engine, bytes_max: u64, options: &Options) -> Result<()> {
 /// # Errors
 /// The engine's and the host's.
 pub fn measure(config: &Config, mut child: Command, options: &Options) -> Result<Vec<Round>> {
-    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let said = orders(config, &mut child);
-    child.kill()?;
-    child.wait()?;
-    if said? != FULL {
-        return Err("the child ended before the WAL was full".into());
-    }
+    crash(config, &mut child, Until::File)?;
     let mut rounds = Vec::new();
     for _ in 0..options.rounds.max(1) {
         let (one, file_bytes) = read_device(&config.data_dir, 1)?;
@@ -151,13 +164,33 @@ pub fn measure(config: &Config, mut child: Command, options: &Options) -> Result
     Ok(rounds)
 }
 
+/// Lets a child fill the WAL of `config`'s directory, and kills it.
+pub(crate) fn crash(config: &Config, child: &mut Command, until: Until) -> Result<()> {
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let said = orders(config, &mut child, until);
+    child.kill()?;
+    child.wait()?;
+    if said? != FULL {
+        return Err("the child ended before the WAL was full".into());
+    }
+    Ok(())
+}
+
+/// The program itself, as the child that fills the WAL of `config`.
+pub(crate) fn filler(config: &Config) -> Result<Command> {
+    let mut child = Command::new(std::env::current_exe()?);
+    child.args(["bench", "fill-wal"]).arg(&config.data_dir);
+    Ok(child)
+}
+
 /// Tells the child what to do; what it says then, nothing if it ended. The pipe stays open until it is
 /// dead, with `child`: its end would end the child.
-fn orders(config: &Config, child: &mut Child) -> Result<String> {
-    let settings = serde_json::to_string(&Config { data_dir: Default::default(), ..config.clone() })?;
+fn orders(config: &Config, child: &mut Child, until: Until) -> Result<String> {
+    let config = Config { data_dir: Default::default(), ..config.clone() };
+    let told = serde_json::to_string(&Orders { config, until })?;
     let to = child.stdin.as_mut().ok_or("the child has no input")?;
     // One that ended early is found by what it does not say.
-    let _ = writeln!(to, "{settings}");
+    let _ = writeln!(to, "{told}");
     let from = child.stdout.take().ok_or("the child has no output")?;
     Ok(BufReader::new(from).lines().next().transpose()?.unwrap_or_default())
 }

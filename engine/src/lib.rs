@@ -81,6 +81,7 @@ pub mod planted;
 pub mod probe;
 mod read;
 pub mod record;
+mod reread;
 pub mod segment;
 mod shard;
 mod slot;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thalweg_io::{AlignedBuf, BLOCK, Backend, Durability, Op, OpenMode, Reactor};
 
+use crate::reread::read_settled;
 use crate::wire::{Fields, Malformed, Writer, check_crc};
 
 /// Name of the superblock's file.
@@ -94,15 +95,15 @@ impl Superblock {
 /// # Errors
 /// The host's, or of kind `InvalidData` if it is damaged.
 pub async fn read<B: Backend>(reactor: &Reactor<B>) -> io::Result<Option<Superblock>> {
-    let (file, _) = match reactor.open(SUPERBLOCK_NAME, OpenMode::Read).await {
+    let (file, len) = match reactor.open(SUPERBLOCK_NAME, OpenMode::Read).await {
         Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let (buf, read) = reactor.read(file, 0, AlignedBuf::zeroed(BLOCK)).await;
+    let len = BLOCK.min(len as usize);
+    let read = read_settled(reactor, file, 0, len).await;
     reactor.run(Op::Close { file }).await?;
-    let len = read?;
-    let decoded = Superblock::decode(&buf[..len.min(64)]);
+    let decoded = Superblock::decode(&read?[..len.min(64)]);
     decoded.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 

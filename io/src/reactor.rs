@@ -4,10 +4,12 @@
 //! future for a task, or something the commit path asks "are you done?" once a turn. Tasks run on
 //! the same thread, between turns, so they need neither `Send` nor locks.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -41,6 +43,8 @@ struct Inner<B: Backend> {
     /// Gone after `shutdown`: tasks hold the reactor, so somebody has to break the circle.
     tasks: RefCell<Option<Rc<LocalExecutor<'static>>>>,
     spawned: Cell<usize>,
+    /// What a task panicked with.
+    panic: RefCell<Option<Box<dyn Any + Send>>>,
 }
 
 /// Remembers that a future was woken, and wakes the shard's thread for it.
@@ -93,6 +97,7 @@ impl<B: Backend> Reactor<B> {
                 next_timer: Cell::new(0),
                 tasks: RefCell::new(Some(Rc::new(LocalExecutor::new()))),
                 spawned: Cell::new(0),
+                panic: RefCell::new(None),
             }),
         }
     }
@@ -116,9 +121,18 @@ impl<B: Backend> Reactor<B> {
         self.inner.spawned.set(self.inner.spawned.get() + 1);
         let inner = Rc::downgrade(&self.inner);
         let counted = async move {
-            task.await;
+            let mut task = std::pin::pin!(task);
+            let mut step =
+                |context: &mut Context<'_>| catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context)));
+            let ended = std::future::poll_fn(|context| match step(context) {
+                Ok(Poll::Ready(())) => Poll::Ready(None),
+                Ok(Poll::Pending) => Poll::Pending,
+                Err(panic) => Poll::Ready(Some(panic)),
+            });
+            let panic = ended.await;
             if let Some(inner) = inner.upgrade() {
                 inner.spawned.set(inner.spawned.get() - 1);
+                inner.panic.replace(panic);
             }
         };
         tasks.spawn(counted).detach();
@@ -189,9 +203,16 @@ impl<B: Backend> Reactor<B> {
     }
 
     /// Lets background tasks take up to `steps` steps. Returns how many they took.
+    ///
+    /// # Panics
+    /// If a task does: nobody may take it for one that waits.
     pub fn run_tasks(&self, steps: usize) -> usize {
         let Some(tasks) = self.inner.tasks.borrow().clone() else { return 0 };
-        (0..steps).take_while(|_| tasks.try_tick()).count()
+        let taken = (0..steps).take_while(|_| tasks.try_tick()).count();
+        if let Some(panic) = self.inner.panic.take() {
+            resume_unwind(panic);
+        }
+        taken
     }
 
     /// Sleeps until a completion, a wake-up, the next timer or `deadline`.

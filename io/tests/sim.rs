@@ -39,3 +39,15 @@ mod without_a_real_clock {
 fn a_dropped_backend_waits_for_its_writes() {
     contract::dropped_with_writes_in_flight(SimDisk::new(1).backend());
 }
+
+#[test]
+#[should_panic(expected = "what a task said")]
+fn a_panic_in_a_task_reaches_whoever_runs_it() {
+    let reactor = Reactor::new(SimDisk::new(1).backend());
+    let sleeper = reactor.clone();
+    reactor.spawn(async move {
+        sleeper.sleep_us(10).await;
+        panic!("what a task said");
+    });
+    reactor.block_on(reactor.sleep_us(1_000_000));
+}

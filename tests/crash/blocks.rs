@@ -6,21 +6,22 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use thalweg::Config;
 use thalweg::config::BackendSetting;
-use thalweg::inspect::verify;
-use thalweg::superblock::SUPERBLOCK_NAME;
-use thalweg::{Config, OwnedShard};
-use thalweg_io::{BlockingBackend, CommitStrategy};
+use thalweg_tests::scoreboard;
 
 use crate::device::{EXT4, Kind, Loop, XFS};
 use crate::fuse::Mount;
 use crate::history::{History, Moment};
 use crate::image::{Image, Survival, store};
 use crate::journal::Entry;
-use crate::oracle;
+use crate::opened::Opened;
+use crate::plays::{keeping, large, mixed};
+use crate::state::scratch;
+use crate::verdict::{acquit, open_dir, verify_dir};
 use crate::watch::Watch;
-use crate::work::{Life, Stopped, config, large, mixed};
-use crate::{not_run, score, setting};
+use crate::work::{Life, Stopped, config};
+use crate::{not_run, setting};
 
 /// Length of the device: the smallest that both file systems make.
 const DEVICE_BYTES: u64 = 64 << 20;
@@ -31,6 +32,12 @@ const TIME_MAX: Duration = Duration::from_secs(75);
 
 /// Where in the file system the data directory is in the file system.
 const DATA: &str = "data";
+
+/// A long run of the engine has a life at each tick, so that a minute is not a million requests.
+const PACE: Duration = Duration::from_secs(2);
+
+/// Shards of the engine in it.
+const SHARDS: u16 = 2;
 
 /// A device as it was made, and what it was asked since.
 struct Seen {
@@ -56,8 +63,9 @@ fn run(kind: Kind) -> io::Result<Seen> {
     let mut config = config();
     config.data_dir = mounted.path().join(DATA);
     config.threads.backend = BackendSetting::Uring;
+    config.shards = Some(SHARDS);
     let mut history = History::default();
-    let _watch = Watch::new(format!("an engine on {}", kind.name), &mount.path());
+    let _watch = Watch::of_work(format!("an engine on {}", kind.name), &mount.path(), lasts());
     let worked = work(&mount, &config, &mut history);
     let journal = mount.store().journal().to_vec();
     mounted.end()?;
@@ -68,16 +76,31 @@ fn run(kind: Kind) -> io::Result<Seen> {
     }
 }
 
+/// How long the engine works.
+fn lasts() -> Duration {
+    Duration::from_secs(setting("THALWEG_BLOCK_SECONDS", 0))
+}
+
+/// Two lives, and for as long as `THALWEG_BLOCK_SECONDS` another one at each tick of [`PACE`].
 fn work(mount: &Mount, config: &Config, history: &mut History) -> Result<(), Stopped> {
-    let moment = || mount.store().moment();
-    for nth in 0..2 {
-        let shard = OwnedShard::open(config.clone()).map_err(|error| Stopped::Halted(error.to_string()))?;
-        let mut life = Life::new(shard, history, &moment);
-        mixed(&mut life, nth, 16)?;
-        large(&mut life, 28)?;
+    let (moment, start) = (|| mount.store().moment(), Instant::now());
+    let lasts = lasts();
+    for nth in 0.. {
+        if nth >= 2 && start.elapsed() >= lasts {
+            break;
+        }
+        let opened = Opened::open(config.clone()).map_err(|error| Stopped::Halted(error.to_string()))?;
+        let mut life = Life::new(opened, history, &moment);
+        mixed(&mut life, 2 * nth, 16)?;
+        keeping(&mut life, 18)?;
+        large(&mut life, 36)?;
         life.settle(20);
-        mixed(&mut life, 10 + nth, 8)?;
+        mixed(&mut life, 2 * nth + 1, 8)?;
         life.settle(10);
+        if !lasts.is_zero() {
+            let next = PACE * (nth as u32 + 1);
+            life.settle(next.saturating_sub(start.elapsed()).as_millis() as u64);
+        }
         life.close()?;
     }
     Ok(())
@@ -95,89 +118,162 @@ impl Bench<'_> {
     fn check(&self, history: &History, cut: Moment) -> Result<(), String> {
         let mounted = self.device.mount(self.kind, self.at);
         let mounted = mounted.map_err(|error| format!("does not mount: {error}"))?;
-        let checked = check(&mounted.path().join(DATA), history, cut);
+        let checked = check(&mounted.path().join(DATA), SHARDS, history, cut);
         mounted.end().map_err(|error| format!("stays mounted: {error}"))?;
         checked
     }
 }
 
-fn check(dir: &Path, history: &History, cut: Moment) -> Result<(), String> {
+fn check(dir: &Path, shards: u16, history: &History, cut: Moment) -> Result<(), String> {
     if !dir.is_dir() {
         let lost = history.partitions.values().any(|known| known.created.must(cut));
         return if lost { Err("the data directory is gone".to_owned()) } else { Ok(()) };
     }
-    let made = dir.join(SUPERBLOCK_NAME).exists();
-    let report = if made { verify(dir, &mut |_| {}).map(Some) } else { Ok(None) };
-    let damage = report.map_err(|error| format!("verify: {error}"))?.and_then(|report| {
-        report.damage.first().map(|damage| format!("{}: {}", damage.path.display(), damage.reason))
-    });
-    let backend = BlockingBackend::open(dir, CommitStrategy::Dsync).map_err(|error| error.to_string())?;
-    let mut config = config();
-    config.data_dir = dir.to_owned();
-    let shard = OwnedShard::open_on(backend, config, None);
-    let mut shard = shard.map_err(|error| format!("does not open: {error}; verify: {damage:?}"))?;
-    oracle::check(&mut shard, history, cut).map_err(|wrong| wrong.to_string())?;
-    damage.map_or(Ok(()), |damage| Err(format!("verify finds {damage}, and it opens")))
+    let verified = verify_dir(dir)?;
+    acquit(&verified, open_dir(dir, shards), history, cut).map(drop)
 }
 
-/// Looks at `wanted` images, evenly over all cuts, each with another fate of what was not flushed.
-/// Returns how many it came to, and what is wrong with each that is.
-fn look(kind: Kind, seen: &Seen, wanted: u64) -> io::Result<(u64, Vec<String>)> {
-    let (dir, at) =
-        (tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?, tempfile::tempdir()?);
+/// Which images to look at.
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    /// So many, evenly over all cuts, each with another fate of what was not flushed.
+    Spread(u64),
+    /// For every prefix of the journal the device as the file system saw it, and beside it so many with what
+    /// was not flushed torn. Prefixes that end in a request that changed no byte, as a flush, have the image
+    /// of the one before, and are one with it: of those the last, by which most was acknowledged.
+    Prefixes(u64),
+}
+
+impl Choice {
+    /// What to look at before entry `cut` of `journal` happens: the fate of what is pending, and whether that
+    /// entry is in flight.
+    fn due(self, image: &Image, journal: &[Entry], cut: u64) -> Vec<(Survival, bool)> {
+        let cuts = journal.len() as u64 + 1;
+        match self {
+            Choice::Spread(wanted) => {
+                // Image n is of cut n * cuts / wanted.
+                let due = (cut * wanted).div_ceil(cuts)..((cut + 1) * wanted).div_ceil(cuts);
+                let survival = |nth: u64| match nth % 4 {
+                    0 => Survival::Nothing,
+                    1 => Survival::All,
+                    _ => Survival::Some(nth),
+                };
+                due.map(|nth| (survival(nth), true)).collect()
+            }
+            Choice::Prefixes(torn) => {
+                if journal.get(cut as usize).is_some_and(|next| !image.changes(next)) {
+                    return Vec::new();
+                }
+                let torn = (0..torn).map(|nth| (Survival::Some(cut << 8 | nth), true));
+                std::iter::once((Survival::All, false)).chain(torn).collect()
+            }
+        }
+    }
+
+    /// Images there are of a run.
+    fn count(self, seen: &Seen) -> u64 {
+        let mut image = seen.base.clone();
+        let each = |cut: u64| {
+            let due = self.due(&image, &seen.journal, cut).len() as u64;
+            seen.journal.get(cut as usize).inspect(|entry| image.step(entry));
+            due
+        };
+        (0..=seen.journal.len() as u64).map(each).sum()
+    }
+}
+
+/// What looking at images came to.
+#[derive(Default)]
+struct Looked {
+    images: u64,
+    wrong: Vec<String>,
+}
+
+/// Looks at every `workers`th of the chosen images, until `end`.
+fn look(
+    kind: Kind,
+    seen: &Seen,
+    choice: Choice,
+    (worker, workers): (u64, u64),
+    end: Option<Instant>,
+) -> io::Result<Looked> {
+    let (dir, at) = (scratch()?, tempfile::tempdir()?);
     let path = dir.path().join("image");
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
     file.set_len(DEVICE_BYTES)?;
     let device = Loop::new(&path, false)?;
     let bench = Bench { kind, device: &device, at: at.path() };
-    let (mut image, mut wrong, mut count) = (seen.base.clone(), Vec::new(), 0);
-    let cuts = seen.journal.len() as u64 + 1;
-    let (start, asked) = (Instant::now(), std::env::var_os("THALWEG_BLOCK_IMAGES").is_some());
-    for cut in 0..cuts {
-        let in_flight = seen.journal.get(cut as usize);
-        // Image n is of cut n * cuts / wanted.
-        let due = (cut * wanted).div_ceil(cuts)..((cut + 1) * wanted).div_ceil(cuts);
-        for nth in due.filter(|_| asked || start.elapsed() < TIME_MAX) {
-            let survival = match nth % 4 {
-                0 => Survival::Nothing,
-                1 => Survival::All,
-                _ => Survival::Some(nth),
-            };
-            let _watch = Watch::new(format!("{}, cut {cut}, {survival:?}", kind.name), at.path());
-            store(&file, &image.cut(in_flight, survival), DEVICE_BYTES)?;
-            count += 1;
+    let (mut image, mut looked, mut nth) = (seen.base.clone(), Looked::default(), 0);
+    for cut in 0..=seen.journal.len() as u64 {
+        let next = seen.journal.get(cut as usize);
+        for (survival, in_flight) in choice.due(&image, &seen.journal, cut) {
+            nth += 1;
+            if nth % workers != worker || end.is_some_and(|end| Instant::now() > end) {
+                continue;
+            }
+            let what = format!("{}, cut {cut} of {}, {survival:?}", kind.name, seen.journal.len());
+            let _watch = Watch::new(what.clone(), at.path());
+            let left = image.cut(next.filter(|_| in_flight), survival);
+            store(&file, &left, DEVICE_BYTES)?;
+            looked.images += 1;
             if let Err(why) = bench.check(&seen.history, cut) {
-                let kept =
-                    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{cut}-{nth}.img", kind.name));
-                store(&std::fs::File::create(&kept)?, &image.cut(in_flight, survival), DEVICE_BYTES)?;
-                wrong.push(format!(
-                    "{}, cut {cut} of {cuts}, {survival:?} ({}): {why}",
-                    kind.name,
-                    kept.display()
-                ));
+                let name = format!("{}-{cut}-{nth}.img", kind.name);
+                let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+                store(&std::fs::File::create(&kept)?, &left, DEVICE_BYTES)?;
+                looked.wrong.push(format!("{what} ({}): {why}", kept.display()));
             }
         }
-        if let Some(entry) = in_flight {
+        if let Some(entry) = next {
             image.step(entry);
         }
     }
-    Ok((count, wrong))
+    Ok(looked)
+}
+
+/// As [`look`], by so many workers.
+fn look_all(kind: Kind, seen: &Seen, choice: Choice, workers: u64) -> io::Result<Looked> {
+    let asked = ["THALWEG_BLOCK_IMAGES", "THALWEG_BLOCK_PREFIXES"].map(std::env::var_os);
+    let most = match setting("THALWEG_BLOCK_MINUTES", 0) {
+        0 if asked.iter().all(Option::is_none) => Some(TIME_MAX),
+        0 => None,
+        minutes => Some(Duration::from_secs(60 * minutes)),
+    };
+    let end = most.map(|most| Instant::now() + most);
+    let looked: Vec<_> = std::thread::scope(|scope| {
+        let work = |worker| scope.spawn(move || look(kind, seen, choice, (worker, workers), end));
+        let threads: Vec<_> = (0..workers).map(work).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a worker")).collect()
+    });
+    let mut all = Looked::default();
+    for looked in looked {
+        let looked = looked?;
+        all.images += looked.images;
+        all.wrong.extend(looked.wrong);
+    }
+    Ok(all)
 }
 
 fn images_of(kind: Kind) {
-    let start = Instant::now();
     let seen = match run(kind) {
         Ok(seen) => seen,
         Err(error) => return not_run(&format!("crash images of {}", kind.name), &error),
     };
-    let wanted = setting("THALWEG_BLOCK_IMAGES", 500);
-    let (count, wrong) = look(kind, &seen, wanted).unwrap_or_else(|error| panic!("{}: {error}", kind.name));
-    if count < wanted {
-        println!("{}: {count} of {wanted} images in {TIME_MAX:?}", kind.name);
-    }
+    let choice = match std::env::var_os("THALWEG_BLOCK_PREFIXES") {
+        Some(_) => Choice::Prefixes(setting("THALWEG_BLOCK_PREFIXES", 0)),
+        None => Choice::Spread(setting("THALWEG_BLOCK_IMAGES", 500)),
+    };
+    let (workers, wanted, looking) =
+        (setting("THALWEG_BLOCK_WORKERS", 4).max(1), choice.count(&seen), Instant::now());
+    println!("{}: {} requests, {wanted} images to look at", kind.name, seen.journal.len());
+    let looked =
+        look_all(kind, &seen, choice, workers).unwrap_or_else(|error| panic!("{}: {error}", kind.name));
+    let (count, wrong) = (looked.images, looked.wrong);
+    let rate = count as f64 / looking.elapsed().as_secs_f64();
+    println!("{}: {count} of {wanted} images, {rate:.1}/s", kind.name);
     let acked = seen.history.acked(Moment::MAX).count() as u64;
-    let counts = [("images", count), ("requests", seen.journal.len() as u64), ("appends", acked)];
-    score::count(&format!("block-{}", kind.name), &counts, wrong.len() as u64, start.elapsed());
+    let requests = seen.journal.len() as u64;
+    let counts = [("images", count), ("requests", requests), ("appends", acked)];
+    scoreboard::count(&format!("block images, {}", kind.name), &counts, wrong.len() as u64);
     let shown = &wrong[..wrong.len().min(20)];
     assert!(wrong.is_empty(), "{} images are wrong\n{}", wrong.len(), shown.join("\n"));
 }

@@ -25,6 +25,10 @@ pub(crate) enum Fault {
     Short,
     /// A write or sync is answered 4 ms later; others are served meanwhile.
     Delay,
+    /// As `Delay`, so late that whoever waits has noticed.
+    Late,
+    /// It is not answered as long as the file system is there, and nothing of it happens.
+    Stuck,
     /// A write is acknowledged and never happens.
     Drop,
     /// A write lands a block further on.
@@ -41,9 +45,9 @@ impl Fault {
     /// Whether it means anything for a request of this kind.
     pub(crate) fn fits(self, kind: Kind) -> bool {
         match self {
-            Fault::Error(_) => true,
+            Fault::Error(_) | Fault::Stuck => true,
             Fault::Short => matches!(kind, Kind::Read | Kind::Write),
-            Fault::Delay => matches!(kind, Kind::Write | Kind::Sync | Kind::SyncDir),
+            Fault::Delay | Fault::Late => matches!(kind, Kind::Write | Kind::Sync | Kind::SyncDir),
             Fault::Drop | Fault::Misdirect | Fault::Flip | Fault::Zero => kind == Kind::Write,
             Fault::LostSync => matches!(kind, Kind::Sync | Kind::SyncDir),
         }

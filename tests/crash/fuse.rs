@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,8 +20,9 @@ use tempfile::TempDir;
 use crate::fault::{Fault, Kind};
 use crate::store::{Node, Store};
 
-/// How much later a delayed request is answered.
+/// How much later a delayed request is answered, and one that is late.
 const DELAY: Duration = Duration::from_millis(4);
+const LATE: Duration = Duration::from_millis(250);
 
 /// Most bytes of one write, and so of one entry of the journal.
 const WRITE_BYTES_MAX: u32 = 1 << 20;
@@ -36,6 +38,7 @@ const TTL: Duration = Duration::ZERO;
 pub(crate) struct Mount {
     store: Arc<Mutex<Store>>,
     dir: TempDir,
+    torn_down: AtomicBool,
     _session: BackgroundSession,
 }
 
@@ -48,11 +51,13 @@ impl Mount {
     pub(crate) fn new(async_dio: bool) -> io::Result<Mount> {
         let store = Arc::new(Mutex::new(Store::new()));
         let dir = tempfile::Builder::new().prefix("thalweg-fuse-").tempdir()?;
+        // Once the file system is gone nobody shall make a data directory where it was.
+        std::fs::write(dir.path().join("data"), "")?;
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("thalweg-crash".to_owned())];
-        let served = Served { store: store.clone(), async_dio };
+        let served = Served { store: store.clone(), async_dio, stuck: Mutex::default() };
         let session = fuser::spawn_mount(served, dir.path(), &config)?;
-        Ok(Mount { store, dir, _session: session })
+        Ok(Mount { store, dir, torn_down: false.into(), _session: session })
     }
 
     /// Where it is mounted.
@@ -65,9 +70,22 @@ impl Mount {
     }
 }
 
+impl Mount {
+    /// Takes the file system away from whoever uses it: what waits for an answer gets an error, as does
+    /// what comes later.
+    pub(crate) fn tear_down(&self) {
+        if let Err(error) = unmount(self.dir.path(), UnmountFlags::FORCE | UnmountFlags::DETACH) {
+            eprintln!("{} stays mounted: {error}", self.dir.path().display());
+        }
+        self.torn_down.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Mount {
     fn drop(&mut self) {
-        let_go(self.dir.path());
+        if !self.torn_down.load(Ordering::Relaxed) {
+            let_go(self.dir.path());
+        }
     }
 }
 
@@ -81,6 +99,15 @@ pub(crate) fn let_go(path: &Path) {
 struct Served {
     store: Arc<Mutex<Store>>,
     async_dio: bool,
+    /// Answers that are never given: dropped, each would be an error.
+    stuck: Mutex<Vec<Box<dyn Send>>>,
+}
+
+/// What became of something that should be made.
+enum Made {
+    There(Box<FileAttr>),
+    Failed(Errno),
+    Stuck,
 }
 
 impl Served {
@@ -88,28 +115,33 @@ impl Served {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Leaves a request without an answer.
+    fn hold(&self, reply: impl Send + 'static) {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(reply));
+    }
+
     /// Does something later, without holding up other requests.
-    fn later(&self, what: impl FnOnce(&mut Store) + Send + 'static) {
+    fn later(&self, fault: Fault, what: impl FnOnce(&mut Store) + Send + 'static) {
         let store = self.store.clone();
         thread::spawn(move || {
-            thread::sleep(DELAY);
+            thread::sleep(if fault == Fault::Late { LATE } else { DELAY });
             what(&mut store.lock().unwrap_or_else(PoisonError::into_inner));
         });
     }
 
     /// Makes something, unless the request fails, and describes it.
-    fn made(
-        &self,
-        parent: INodeNo,
-        kind: Kind,
-        make: impl FnOnce(&mut Store) -> Result<u64, i32>,
-    ) -> Result<FileAttr, Errno> {
+    fn made(&self, parent: INodeNo, kind: Kind, make: impl FnOnce(&mut Store) -> Result<u64, i32>) -> Made {
         let mut store = self.store();
-        if let Some(Fault::Error(errno)) = store.fault(parent.0, kind) {
-            return Err(Errno::from_i32(errno));
+        match store.fault(parent.0, kind) {
+            Some(Fault::Error(errno)) => return Made::Failed(Errno::from_i32(errno)),
+            Some(Fault::Stuck) => return Made::Stuck,
+            _ => {}
         }
-        let made = make(&mut store).map_err(Errno::from_i32)?;
-        attributes(&store, made)
+        let made = make(&mut store).map_err(Errno::from_i32);
+        match made.and_then(|made| attributes(&store, made)) {
+            Ok(attributes) => Made::There(Box::new(attributes)),
+            Err(errno) => Made::Failed(errno),
+        }
     }
 
     /// Changes something, unless the request fails.
@@ -123,6 +155,7 @@ impl Served {
         let mut store = self.store();
         let result = match store.fault(node.0, kind) {
             Some(Fault::Error(errno)) => Err(errno),
+            Some(Fault::Stuck) => return self.hold(reply),
             _ => change(&mut store),
         };
         answer(reply, result);
@@ -136,10 +169,11 @@ impl Served {
                 answer(reply, result);
             }
             // It covers what was written when it came.
-            Some(Fault::Delay) => {
+            Some(fault @ (Fault::Delay | Fault::Late)) => {
                 let result = store.sync(node.0, None);
-                self.later(move |_| answer(reply, result));
+                self.later(fault, move |_| answer(reply, result));
             }
+            Some(Fault::Stuck) => self.hold(reply),
             Some(Fault::LostSync) => reply.ok(),
             _ => answer(reply, store.sync(node.0, None)),
         }
@@ -229,6 +263,7 @@ impl Filesystem for Served {
         let mut store = self.store();
         let fault = size.and_then(|_| store.fault(node.0, Kind::Truncate));
         let result = match (fault, size) {
+            (Some(Fault::Stuck), _) => return self.hold(reply),
             (Some(Fault::Error(errno)), _) => Err(errno),
             (_, Some(len)) => store.set_len(node.0, len, false),
             _ => Ok(()),
@@ -249,8 +284,9 @@ impl Filesystem for Served {
         reply: ReplyEntry,
     ) {
         match self.made(parent, Kind::CreateDir, |store| store.create_dir(parent.0, name)) {
-            Ok(attributes) => reply.entry(&TTL, &attributes, Generation(0)),
-            Err(errno) => reply.error(errno),
+            Made::There(attributes) => reply.entry(&TTL, &attributes, Generation(0)),
+            Made::Failed(errno) => reply.error(errno),
+            Made::Stuck => self.hold(reply),
         }
     }
 
@@ -279,6 +315,7 @@ impl Filesystem for Served {
     fn open(&self, _req: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         match self.store().fault(node.0, Kind::Open) {
             Some(Fault::Error(errno)) => reply.error(Errno::from_i32(errno)),
+            Some(Fault::Stuck) => self.hold(reply),
             _ => reply.opened(FileHandle(0), FopenFlags::empty()),
         }
     }
@@ -294,10 +331,11 @@ impl Filesystem for Served {
         reply: ReplyCreate,
     ) {
         match self.made(parent, Kind::Create, |store| store.create(parent.0, name)) {
-            Ok(attributes) => {
+            Made::There(attributes) => {
                 reply.created(&TTL, &attributes, Generation(0), FileHandle(0), FopenFlags::empty());
             }
-            Err(errno) => reply.error(errno),
+            Made::Failed(errno) => reply.error(errno),
+            Made::Stuck => self.hold(reply),
         }
     }
 
@@ -315,6 +353,7 @@ impl Filesystem for Served {
         let mut store = self.store();
         let size = match store.fault(node.0, Kind::Read) {
             Some(Fault::Error(errno)) => return reply.error(Errno::from_i32(errno)),
+            Some(Fault::Stuck) => return self.hold(reply),
             Some(Fault::Short) => size as usize / 2,
             _ => size as usize,
         };
@@ -349,8 +388,9 @@ impl Filesystem for Served {
                 store.write_failed(node.0, offset, data, errno);
                 return reply.error(Errno::from_i32(errno));
             }
-            Some(Fault::Delay) => {
-                return self.later(move |store| {
+            Some(Fault::Stuck) => return self.hold(reply),
+            Some(fault @ (Fault::Delay | Fault::Late)) => {
+                return self.later(fault, move |store| {
                     let result = store.write(node.0, offset, &bytes, durable);
                     written(reply, result, bytes.len());
                 });

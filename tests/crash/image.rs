@@ -20,6 +20,8 @@ pub(crate) struct Image {
     flushed: BTreeMap<u64, Block>,
     /// Written since, in order.
     pending: Vec<(u64, Block)>,
+    /// All of it, as the file system sees it.
+    now: BTreeMap<u64, Block>,
 }
 
 /// What a power cut does to what is pending.
@@ -37,20 +39,30 @@ impl Image {
     pub(crate) fn new(bytes: &[u8]) -> Image {
         let blocks = (0..).zip(bytes.chunks_exact(BLOCK));
         let used = blocks.filter(|(_, block)| block.iter().any(|byte| *byte != 0));
-        let flushed = used.map(|(at, block)| (at, Arc::from(block))).collect();
-        Image { flushed, pending: Vec::new() }
+        let flushed: BTreeMap<_, Block> = used.map(|(at, block)| (at, Arc::from(block))).collect();
+        Image { now: flushed.clone(), flushed, pending: Vec::new() }
     }
 
     /// Lets one request happen.
     pub(crate) fn step(&mut self, entry: &Entry) {
         match &entry.change {
             Change::Write { position, bytes, .. } => {
-                let blocks = (position / BLOCK as u64..).zip(bytes.chunks_exact(BLOCK));
-                self.pending.extend(blocks.map(|(at, block)| (at, Arc::from(block))));
+                let written: Vec<_> = blocks(*position, bytes).map(|(at, it)| (at, Arc::from(it))).collect();
+                self.now.extend(written.iter().cloned());
+                self.pending.extend(written);
             }
             Change::Sync { .. } => self.flushed.extend(self.pending.drain(..)),
             _ => {}
         }
+    }
+
+    /// Whether a request leaves other bytes than there are.
+    pub(crate) fn changes(&self, entry: &Entry) -> bool {
+        let Change::Write { position, bytes, .. } = &entry.change else { return false };
+        blocks(*position, bytes).any(|(at, block)| match self.now.get(&at) {
+            Some(now) => **now != *block,
+            None => block.iter().any(|byte| *byte != 0),
+        })
     }
 
     /// The blocks that are left, and those that a request in flight may have left.
@@ -59,12 +71,15 @@ impl Image {
         if let Some(entry) = in_flight {
             last.step(entry);
         }
-        let mut left = self.flushed.clone();
-        let pending = self.pending.iter().chain(&last.pending);
+        let mut left = match survival {
+            Survival::All => self.now.clone(),
+            Survival::Nothing | Survival::Some(_) => self.flushed.clone(),
+        };
         match survival {
             Survival::Nothing => {}
-            Survival::All => left.extend(pending.cloned()),
+            Survival::All => left.extend(last.pending),
             Survival::Some(seed) => {
+                let pending = self.pending.iter().chain(&last.pending);
                 let mut random = SimRandom::new(seed, "image");
                 let (keep, tear) = (random.unit(), random.unit() * 0.5);
                 for (at, block) in pending {
@@ -79,6 +94,11 @@ impl Image {
         }
         left
     }
+}
+
+/// The blocks of a write, by number.
+fn blocks(position: u64, bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    (position / BLOCK as u64..).zip(bytes.chunks_exact(BLOCK))
 }
 
 /// Some sectors of a block, over what was there before.

@@ -4,19 +4,19 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thalweg::config::BackendSetting;
-use thalweg::{Batch, OwnedShard, PartitionConfig, Record};
+use thalweg::{Batch, OwnedShard, PartitionConfig};
 use thalweg_io::power;
 use thalweg_io::sim::SimRandom;
-use thalweg_io::{BlockingBackend, CommitStrategy};
+use thalweg_tests::scoreboard;
 
 use crate::device::{EXT4, Kind, Loop, XFS};
-use crate::history::{Asked, History, Known, Moment, value};
-use crate::oracle;
+use crate::history::{History, Known, Moment};
+use crate::verdict::{acquit, open_dir, verify_dir};
 use crate::work::config;
-use crate::{not_run, score, setting};
+use crate::{not_run, setting};
 
 /// Length of the device.
 const DEVICE_BYTES: u64 = 64 << 20;
@@ -26,7 +26,7 @@ const CHILD: &str = "THALWEG_CRASH_CHILD";
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
-/// Appends `rounds` times to each partition, or until the power goes off, and says so: `sent NAME COUNT`
+/// Appends `rounds` times to each partition, or until the power goes off, and says so: `sent NAME COUNT LEN`
 /// before, `acked NTH OFFSET` after.
 fn load(dir: &Path, rounds: u64, say: &mut dyn FnMut(String)) {
     let mut config = config();
@@ -39,16 +39,15 @@ fn load(dir: &Path, rounds: u64, say: &mut dyn FnMut(String)) {
         partitions.push(shard.block_on(creating).unwrap());
         say(format!("created {name}\n"));
     }
-    let (mut history, mut random) = (History::default(), SimRandom::new(1, "live"));
+    let (mut history, mut random) = (nothing(), SimRandom::new(1, "live"));
     for _ in 0..rounds {
         let mut tickets = Vec::new();
         for partition in &partitions {
             let (count, len) = (1 + random.below(3), 20 + random.below(3000) as usize);
-            say(format!("sent {} {count}\n", partition.name()));
-            let sent = history.send(&[(partition.name(), count)], 0);
-            let ids = history.sent[sent].parts[0].first_id..;
-            let records = ids.take(count as usize).map(|id| Record::new(value(id, len)));
-            tickets.push((sent, partition.append(Batch::from(records.collect::<Vec<_>>()))));
+            say(format!("sent {} {count} {len}\n", partition.name()));
+            let sent = history.send(&[partition.name()], count, len, 0);
+            let records = history.sent[sent].parts[0].records.clone();
+            tickets.push((sent, partition.append(Batch::Many(records))));
         }
         for (sent, ticket) in tickets {
             // The power is off: nothing more is acknowledged.
@@ -86,13 +85,18 @@ impl Drop for Killed {
     }
 }
 
-/// What a process said, as a history.
-fn heard(lines: impl Iterator<Item = String>) -> History {
+/// The history of a process that has done nothing yet.
+fn nothing() -> History {
     let mut history = History::default();
     for name in NAMES {
-        let created = Asked { asked: 0, acked: None };
-        history.partitions.insert(name.to_owned(), Known { created, deleted: None, trims: Vec::new() });
+        history.partitions.insert(name.to_owned(), Known::new(PartitionConfig::default(), 0));
     }
+    history
+}
+
+/// What a process said, as a history.
+fn heard(lines: impl Iterator<Item = String>) -> History {
+    let mut history = nothing();
     for line in lines {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
@@ -100,8 +104,9 @@ fn heard(lines: impl Iterator<Item = String>) -> History {
                 let known = history.partitions.get_mut(name).expect("one of ours");
                 known.created.acked = Some(0);
             }
-            ["sent", name, count] => {
-                history.send(&[(name, count.parse().expect("a count"))], 0);
+            ["sent", name, count, len] => {
+                let (count, len) = (count.parse().expect("a count"), len.parse().expect("a length"));
+                history.send(&[name], count, len, 0);
             }
             ["acked", sent, offset] => {
                 let sent: usize = sent.parse().expect("which append");
@@ -144,13 +149,8 @@ fn cut(kind: Kind, device: &Loop, at: &Path, round: u64, ms: u64) -> io::Result<
 }
 
 fn check(dir: &Path, history: &History) -> Result<(), String> {
-    let backend = BlockingBackend::open(dir, CommitStrategy::Dsync).map_err(|error| error.to_string())?;
-    let mut config = config();
-    config.data_dir = dir.to_owned();
-    let shard = OwnedShard::open_on(backend, config, None);
-    let mut shard = shard.map_err(|error| format!("does not open: {error}"))?;
-    oracle::check(&mut shard, history, Moment::MAX).map_err(|wrong| wrong.to_string())?;
-    Ok(())
+    let verified = verify_dir(dir)?;
+    acquit(&verified, open_dir(dir, 1), history, Moment::MAX).map(drop)
 }
 
 /// What some cuts came to.
@@ -182,7 +182,7 @@ fn cuts_of(kind: Kind, cuts: u64) -> io::Result<Cuts> {
 
 #[test]
 fn a_live_power_cut_below_a_running_engine_loses_nothing_acknowledged() {
-    let (wanted, start) = (setting("THALWEG_LIVE_CUTS", 20), Instant::now());
+    let wanted = setting("THALWEG_LIVE_CUTS", 20);
     let mut all = Cuts::default();
     for kind in [EXT4, XFS] {
         match cuts_of(kind, wanted.div_ceil(2)) {
@@ -195,7 +195,7 @@ fn a_live_power_cut_below_a_running_engine_loses_nothing_acknowledged() {
         }
     }
     let counts = [("cuts", all.cuts), ("appends", all.acked)];
-    score::count("live-cuts", &counts, all.wrong.len() as u64, start.elapsed());
+    scoreboard::count("live cuts", &counts, all.wrong.len() as u64);
     assert!(all.cuts == 0 || all.acked > 0, "{} cuts, and nothing was ever acknowledged", all.cuts);
     assert!(all.wrong.is_empty(), "{} cuts lost something\n{}", all.wrong.len(), all.wrong.join("\n"));
 }

@@ -2,150 +2,182 @@
 
 use std::collections::BTreeMap;
 
-use thalweg::{OwnedShard, ReadFrom};
+use thalweg::{PartitionInfo, ReadFrom};
+use thalweg_tests::{Found, Row, Wrong, in_order};
 
 use crate::history::{History, Moment, Part, id_of};
-use thalweg_tests::Wrong;
+use crate::opened::Opened;
 
 /// A partition as it is read.
-pub(crate) struct Found {
-    log_start: u64,
-    /// The id of the record at `log_start`, and so on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    info: PartitionInfo,
+    found: Found,
+    /// The ids of what was found.
     ids: Vec<u64>,
+    /// Where it starts after it was read: retention may have trimmed it meanwhile.
+    log_start: u64,
 }
 
-/// Reads all partitions. Offsets are dense, and values are whole.
-pub(crate) fn read_all(shard: &mut OwnedShard) -> Result<BTreeMap<String, Found>, Wrong> {
-    let mut all = BTreeMap::new();
-    for partition in shard.log().partitions() {
+/// All partitions, by name.
+pub(crate) type Contents = BTreeMap<String, Look>;
+
+/// What was seen of a log that is right.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sight {
+    pub(crate) records: u64,
+    /// Whether retention has taken something, and compaction.
+    pub(crate) retained: bool,
+    pub(crate) compacted: bool,
+}
+
+/// Reads all partitions. Offsets ascend, and values are whole.
+fn read_all(log: &mut Opened) -> Result<Contents, Wrong> {
+    let mut all = Contents::new();
+    for partition in log.log().partitions() {
         let name = partition.name().to_owned();
-        let info = shard.block_on(partition.describe());
-        let info = info.ok_or_else(|| Wrong::Broken(format!("{name} is listed and not there")))?;
-        let mut found = Found { log_start: info.log_start.0, ids: Vec::new() };
+        let gone = || Wrong::Broken(format!("{name} is listed and not there"));
+        let info = log.block_on(partition.describe()).ok_or_else(gone)?;
         let mut reader = partition.read(ReadFrom::Earliest).to_end();
-        while let Some(batch) = shard.block_on(reader.next_batch()) {
+        let (mut rows, mut ids) = (Vec::new(), Vec::new());
+        while let Some(batch) = log.block_on(reader.next_batch()) {
             let batch = batch.map_err(|error| Wrong::Unreadable(error.to_string()))?;
             for record in batch.records() {
                 let record = record.map_err(|error| format!("{name}: {error}"))?;
                 if record.offset < info.log_start {
                     continue;
                 }
-                let (at, next) = (record.offset.0, found.log_start + found.ids.len() as u64);
-                if at != next {
-                    return Err(format!("{name}: offset {at} is read where {next} should be").into());
-                }
-                let id = record.value().and_then(id_of);
-                found.ids.push(id.ok_or_else(|| format!("{name}: offset {at} holds bytes nobody sent"))?);
+                let (at, id) = (record.offset.0, record.value().and_then(id_of));
+                ids.push(id.ok_or_else(|| format!("{name}: offset {at} holds bytes nobody sent"))?);
+                rows.push(Row { offset: at, record: record.to_owned() });
             }
         }
-        let end = found.log_start + found.ids.len() as u64;
-        if (info.flushed.0, info.log_end.0) != (end, end) {
-            return Err(format!("{name}: records up to {end}, {info:?}").into());
-        }
-        all.insert(name, found);
+        let log_start = log.block_on(partition.describe()).ok_or_else(gone)?.log_start.0;
+        let found = in_order(&name, rows)?;
+        all.insert(name, Look { info, found, ids, log_start });
     }
     Ok(all)
 }
 
-/// Checks a log that lost its power at `cut`. Returns how many records it has.
+/// Checks a log that lost its power at `cut`.
 ///
 /// # Errors
 /// What is wrong first.
-pub(crate) fn check(shard: &mut OwnedShard, history: &History, cut: Moment) -> Result<u64, Wrong> {
-    let found = read_all(shard)?;
-    check_names(history, &found, cut)?;
-    for (name, log) in &found {
-        check_records(history, name, log, cut)?;
+pub(crate) fn check(log: &mut Opened, history: &History, cut: Moment) -> Result<(Sight, Contents), Wrong> {
+    let contents = read_all(log)?;
+    check_names(history, &contents, cut)?;
+    let mut sight = Sight::default();
+    for (name, look) in &contents {
+        check_records(history, name, look, cut)?;
+        let config = look.info.config;
+        sight.records += look.ids.len() as u64;
+        sight.retained |= config.retention != Default::default() && look.log_start > 0;
+        sight.compacted |= config.compact && (look.ids.len() as u64) < span(look);
     }
-    check_acked(history, &found, cut)?;
-    check_joints(history, &found)?;
-    Ok(found.values().map(|log| log.ids.len() as u64).sum())
+    check_joints(history, &contents)?;
+    Ok((sight, contents))
 }
 
-fn check_names(history: &History, found: &BTreeMap<String, Found>, cut: Moment) -> Result<(), String> {
+/// Offsets of a partition that can be read.
+fn span(look: &Look) -> u64 {
+    look.info.log_end.0 - look.log_start.min(look.info.log_end.0)
+}
+
+fn check_names(history: &History, contents: &Contents, cut: Moment) -> Result<(), String> {
     for (name, known) in &history.partitions {
         let may_be_gone = known.deleted.is_some_and(|deleted| deleted.may(cut));
         let must_be_gone = known.deleted.is_some_and(|deleted| deleted.must(cut));
-        let Some(log) = found.get(name) else {
-            match known.created.must(cut) && !may_be_gone {
-                true => return Err(format!("{name} is gone")),
-                false => continue,
+        match contents.contains_key(name) {
+            false if known.created.must(cut) && !may_be_gone => return Err(format!("{name} is gone")),
+            true if must_be_gone || !known.created.may(cut) => {
+                return Err(format!("{name} is there, and should not be: {known:?}"));
             }
-        };
-        if must_be_gone || !known.created.may(cut) {
-            return Err(format!("{name} is there, and should not be: {known:?}"));
-        }
-        let start = log.log_start;
-        let allowed = start == 0 || known.trims.iter().any(|(to, trim)| *to == start && trim.may(cut));
-        let wanted = known.trims.iter().filter(|(_, trim)| trim.must(cut)).map(|(to, _)| *to).max();
-        if !allowed || wanted.is_some_and(|wanted| start < wanted) {
-            return Err(format!("{name} starts at {start}: {:?}", known.trims));
+            _ => {}
         }
     }
-    match found.keys().find(|name| !history.partitions.contains_key(*name)) {
+    match contents.keys().find(|name| !history.partitions.contains_key(*name)) {
         Some(name) => Err(format!("{name} was never created")),
         None => Ok(()),
     }
 }
 
-/// Every record was sent before the cut, in this order, in whole batches, and is where it was said to be.
-fn check_records(history: &History, name: &str, log: &Found, cut: Moment) -> Result<(), String> {
-    let end = log.log_start + log.ids.len() as u64;
-    for (offset, id) in (log.log_start..).zip(&log.ids) {
-        let sent = history.of(*id).filter(|(sent, part, _)| sent.parts[*part].name == name);
-        let Some((sent, part, nth)) = sent.filter(|(sent, ..)| sent.asked <= cut) else {
-            return Err(format!("{name}@{offset}: record {id} was never sent there"));
-        };
-        let base = offset.checked_sub(nth).ok_or_else(|| format!("{name}@{offset}: {id} is too early"))?;
-        if let Some((_, bases)) = &sent.acked
-            && bases[part] != base
-        {
-            return Err(format!("{name}@{offset}: record {id}, whose batch was given {}", bases[part]));
-        }
-        if base + sent.parts[part].count > end {
-            return Err(format!("{name}@{offset}: the batch of {id} is cut in two"));
-        }
+/// What was acknowledged is there, unless it may have been trimmed or compacted; everything else was
+/// sent before the cut, in this order, and is there in whole batches.
+fn check_records(history: &History, name: &str, look: &Look, cut: Moment) -> Result<(), String> {
+    let (info, truth) = (&look.info, history.truth(name, cut)?);
+    let (start, end) = (info.log_start.0, info.log_end.0);
+    if info.flushed != info.log_end || info.config != truth.config {
+        return Err(format!("{name}: {info:?}"));
     }
-    match log.ids.windows(2).find(|pair| pair[1] <= pair[0]) {
-        Some(pair) => Err(format!("{name}: {} follows {}", pair[1], pair[0])),
-        None => Ok(()),
+    truth.check_start(name, start)?;
+    if end < truth.end() {
+        return Err(format!("{name} ends at {end}, {} is acknowledged", truth.end()));
     }
+    truth.check_kept(name, start..u64::MAX, look.log_start, &look.found)?;
+    truth.place(name, start, &look.found)?;
+    let from = start.max(look.log_start);
+    if !truth.compacted && look.found.range(from..).count() as u64 != end - from.min(end) {
+        return Err(format!("{name}: {} records, {info:?}", look.found.len()));
+    }
+    if let Some(pair) = look.ids.windows(2).find(|pair| pair[1] <= pair[0]) {
+        return Err(format!("{name}: {} follows {}", pair[1], pair[0]));
+    }
+    check_retained(name, look)
 }
 
-/// Whether a part of an append is there, from the log start on.
-fn is_there(log: &Found, first_id: u64, count: u64, base: u64) -> bool {
-    (0..count).filter(|nth| base + nth >= log.log_start).all(|nth| {
-        let at = (base + nth - log.log_start) as usize;
-        log.ids.get(at) == Some(&(first_id + nth))
-    })
-}
-
-fn check_acked(history: &History, found: &BTreeMap<String, Found>, cut: Moment) -> Result<(), String> {
-    for (sent, bases) in history.acked(cut) {
-        for (part, base) in sent.parts.iter().zip(bases) {
-            // A partition that is gone may be gone: its name was looked at before.
-            let Some(log) = found.get(&part.name) else { continue };
-            if !is_there(log, part.first_id, part.count, *base) {
-                let end = log.log_start + log.ids.len() as u64;
-                let Found { log_start, .. } = log;
-                return Err(format!("{part:?} was acknowledged at {base}, read were {log_start}..{end}"));
-            }
-        }
+/// Retention by bytes leaves at least what it was told to keep.
+fn check_retained(name: &str, look: &Look) -> Result<(), String> {
+    let Some(kept_min) = look.info.config.retention.bytes_max.filter(|_| look.log_start > 0) else {
+        return Ok(());
+    };
+    if look.info.config.retention.age_max_ms.is_none() && look.info.bytes < kept_min {
+        return Err(format!("{name}: retention was to keep {kept_min} B: {:?}", look.info));
     }
     Ok(())
 }
 
 /// Joint appends are whole or not there at all.
-fn check_joints(history: &History, found: &BTreeMap<String, Found>) -> Result<(), String> {
+fn check_joints(history: &History, contents: &Contents) -> Result<(), String> {
     for sent in history.sent.iter().filter(|sent| sent.parts.len() > 1) {
-        let logs: Vec<_> =
-            sent.parts.iter().filter_map(|part| Some((part, found.get(&part.name)?))).collect();
-        let have = logs.iter().filter(|(part, log)| log.ids.binary_search(&part.first_id).is_ok()).count();
+        let looks = sent.parts.iter().filter_map(|part| Some((part, contents.get(&part.name)?)));
+        // Of what compaction left out nobody knows whether it was there.
+        let looks: Vec<_> = looks.filter(|(_, look)| !look.info.config.compact).collect();
+        let has = |part: &Part, look: &Look| look.ids.binary_search(&part.first_id).is_ok();
+        let have = looks.iter().filter(|(part, look)| has(part, look)).count();
         // What is below the log start can't be told from what never was.
-        let below = |part: &Part, log: &Found| log.ids.first().is_none_or(|id| *id > part.first_id);
-        let trimmed = logs.iter().any(|(part, log)| log.log_start > 0 && below(part, log));
-        if have != 0 && have != logs.len() && !trimmed {
+        let below = |part: &Part, look: &Look| look.ids.first().is_none_or(|id| *id > part.first_id);
+        let trimmed = looks.iter().any(|(part, look)| look.log_start > 0 && below(part, look));
+        if have != 0 && have != looks.len() && !trimmed {
             return Err(format!("a joint append is torn: {:?}", sent.parts));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a log gives the same answer when it is opened again. Retention and compaction may have
+/// gone on, in either.
+///
+/// # Errors
+/// The first difference.
+pub(crate) fn same(first: &Contents, second: &Contents) -> Result<(), String> {
+    if !first.keys().eq(second.keys()) {
+        return Err(format!("{:?}, then {:?}", first.keys(), second.keys()));
+    }
+    for (name, look) in first {
+        let other = &second[name];
+        let (config, end) = (look.info.config, look.info.log_end);
+        let retains = config.retention != Default::default();
+        if end != other.info.log_end || (!retains && look.info.log_start != other.info.log_start) {
+            return Err(format!("{name}: {:?}, then {:?}", look.info, other.info));
+        }
+        let start = look.log_start.max(other.log_start);
+        let offsets = look.found.range(start..).chain(other.found.range(start..)).map(|(offset, _)| *offset);
+        for offset in offsets {
+            let (before, after) = (look.found.get(&offset), other.found.get(&offset));
+            let compacted = config.compact && (before.is_none() || after.is_none());
+            if before != after && !compacted {
+                return Err(format!("{name}@{offset}: {before:?}, then {after:?}"));
+            }
         }
     }
     Ok(())

@@ -44,7 +44,7 @@ pub(crate) struct Store {
     journal: Vec<Entry>,
     plan: Option<Plan>,
     kinds: Vec<Kind>,
-    hit: Option<Kind>,
+    hit: Option<(Kind, u64)>,
 }
 
 impl Store {
@@ -90,8 +90,8 @@ impl Store {
         &self.kinds
     }
 
-    /// The request that the planned fault has hit.
-    pub(crate) fn hit(&self) -> Option<Kind> {
+    /// The request that the planned fault has hit, and how many changes there were before it.
+    pub(crate) fn hit(&self) -> Option<(Kind, u64)> {
         self.hit
     }
 
@@ -109,7 +109,7 @@ impl Store {
         // What is due may be another request than in the run before: the first that fits is taken.
         let plan = self.plan.filter(|plan| nth >= plan.after && plan.fault.fits(kind))?;
         self.plan = None;
-        self.hit = Some(kind);
+        self.hit = Some((kind, self.journal.len() as u64));
         Some(plan.fault)
     }
 

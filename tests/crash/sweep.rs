@@ -1,24 +1,24 @@
 //! Each request of a short life, in turn, goes wrong: nothing acknowledged is lost, nothing hangs.
 
-use std::time::Instant;
-
 use thalweg::config::{BackendSetting, CommitSetting};
 use thalweg::{Config, OwnedShard};
 use thalweg_io::sim::{SimDisk, SimOptions};
 use thalweg_io::{CommitStrategy, UringBackend};
 
-use thalweg_tests::Wrong;
+use thalweg_tests::{Wrong, scoreboard};
 
 use crate::fault::{Fault, Kind, Plan};
 use crate::fuse::Mount;
 use crate::history::{History, Moment};
 use crate::journal::Entry;
-use crate::oracle;
+use crate::not_run;
+use crate::opened::Opened;
+use crate::plays::{large, mixed};
 use crate::replay::Replay;
 use crate::states::keep;
+use crate::verdict::{acquit, judge, verify_dir, verify_disk};
 use crate::watch::Watch;
-use crate::work::{Life, Stopped, config, large, mixed};
-use crate::{not_run, score};
+use crate::work::{Life, Stopped, config};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -41,14 +41,14 @@ struct Attempt {
 }
 
 /// Two short lives: format, roll, seal, trim, close and open again.
-fn short(mount: &Mount, config: &Config, history: &mut History) -> Result<(), Stopped> {
+pub(crate) fn short(mount: &Mount, config: &Config, history: &mut History) -> Result<(), Stopped> {
     let moment = || mount.store().moment();
     for nth in 0..2 {
-        let shard = OwnedShard::open(config.clone()).map_err(|error| Stopped::Halted(error.to_string()))?;
-        let mut life = Life::new(shard, history, &moment);
+        let opened = Opened::open(config.clone()).map_err(|error| Stopped::Halted(error.to_string()))?;
+        let mut life = Life::new(opened, history, &moment);
         if nth == 0 {
             mixed(&mut life, 7, 6)?;
-            large(&mut life, 13)?;
+            large(&mut life, 16)?;
             life.settle(8);
         } else {
             mixed(&mut life, 8, 3)?;
@@ -72,15 +72,8 @@ fn attempt(mount: &Mount, config: &Config, plan: Option<Plan>) -> Attempt {
     Attempt { history, kinds, hit: store.hit().is_some(), stopped, disk: replay.disk().snapshot(), journal }
 }
 
-/// Opens what is left of a disk, and checks it.
-fn open(disk: &SimDisk, history: &History) -> Result<u64, Wrong> {
-    let shard = OwnedShard::open_on(disk.backend(), config(), None);
-    let mut shard = shard.map_err(|error| Wrong::Unreadable(format!("does not open: {error}")))?;
-    oracle::check(&mut shard, history, Moment::MAX)
-}
-
 /// What is wrong after a disk that failed honestly: after a power cut, or with the files as they are.
-fn judge(config: &Config, attempt: &Attempt) -> Result<(), String> {
+fn judge_failure(config: &Config, attempt: &Attempt) -> Result<(), String> {
     match &attempt.stopped {
         Some(Stopped::Hangs(why)) => return Err(format!("hangs: {why}")),
         Some(Stopped::Halted(why)) if !attempt.hit => return Err(format!("halts without a fault: {why}")),
@@ -90,18 +83,22 @@ fn judge(config: &Config, attempt: &Attempt) -> Result<(), String> {
         let disk = attempt.disk.snapshot();
         disk.set_options(options);
         disk.crash();
-        open(&disk, &attempt.history).map_err(|wrong| format!("everything unsynced {name}: {wrong}"))?;
+        let opened = verify_disk(&disk).and_then(|verified| {
+            acquit(&verified, Opened::on(&disk, self::config()), &attempt.history, Moment::MAX)
+        });
+        opened.map_err(|wrong| format!("everything unsynced {name}: {wrong}"))?;
     }
     let backend = UringBackend::open(&config.data_dir, CommitStrategy::Dsync);
     let Ok(backend) = backend else { return Ok(()) }; // it was never made
-    let shard = OwnedShard::open_on(backend, config.clone(), None);
-    let mut shard = shard.map_err(|error| format!("does not open again: {error}"))?;
-    let again = oracle::check(&mut shard, &attempt.history, Moment::MAX);
-    again.map_err(|wrong| format!("opened again: {wrong}"))?;
-    let creating = shard.log().start_create("afterwards", Default::default());
-    let partition = shard.block_on(creating).map_err(|error| format!("no partition: {error}"))?;
-    shard.block_on(partition.append("afterwards")).map_err(|error| format!("no append: {error}"))?;
-    shard.close().map_err(|error| format!("no close: {error}"))
+    let verified = verify_dir(&config.data_dir).map_err(|why| format!("as it is: {why}"))?;
+    let opened = OwnedShard::open_on(backend, config.clone(), None);
+    let opened = opened.map(|shard| Opened::Here(Box::new(shard)));
+    let right = acquit(&verified, opened, &attempt.history, Moment::MAX);
+    let mut log = right.map_err(|why| format!("opened again: {why}"))?.log;
+    let creating = log.log().start_create("afterwards", Default::default());
+    let partition = log.block_on(creating).map_err(|error| format!("no partition: {error}"))?;
+    log.block_on(partition.append("afterwards")).map_err(|error| format!("no append: {error}"))?;
+    log.close().map_err(|error| format!("no close: {error}"))
 }
 
 /// What a lie of the disk led to.
@@ -109,7 +106,9 @@ fn judge_lie(attempt: &Attempt) -> Result<(), String> {
     let disk = attempt.disk.snapshot();
     disk.set_options(SimOptions::kind());
     disk.crash();
-    match open(&disk, &attempt.history) {
+    let verified = verify_disk(&disk)?;
+    match judge(&verified, Opened::on(&disk, config()), &attempt.history, Moment::MAX) {
+        // What nobody has asked for may be damaged too, and then only `verify` says so.
         Ok(_) | Err(Wrong::Unreadable(_)) => Ok(()),
         Err(Wrong::Broken(why)) => Err(why),
     }
@@ -145,7 +144,7 @@ fn sweep(fault: Fault, nth: usize) -> std::io::Result<Swept> {
         swept.attempts += 1;
         swept.hits += u64::from(attempt.hit);
         let judged = match fault {
-            Fault::Error(_) | Fault::Short | Fault::Delay => judge(&config, &attempt),
+            Fault::Error(_) | Fault::Short | Fault::Delay => judge_failure(&config, &attempt),
             _ => judge_lie(&attempt),
         };
         if let Err(why) = judged {
@@ -161,7 +160,6 @@ fn sweep_all(method: &str, faults: &[Fault]) {
     if let Err(error) = Mount::new(true) {
         return not_run(&format!("{method} on a FUSE file system"), &error);
     }
-    let start = Instant::now();
     let mut all = Swept::default();
     for fault in faults {
         let swept = std::thread::scope(|scope| {
@@ -181,12 +179,7 @@ fn sweep_all(method: &str, faults: &[Fault]) {
             all.wrong.extend(swept.wrong);
         }
     }
-    score::count(
-        method,
-        &[("attempts", all.attempts), ("hits", all.hits)],
-        all.wrong.len() as u64,
-        start.elapsed(),
-    );
+    scoreboard::count(method, &[("attempts", all.attempts), ("hits", all.hits)], all.wrong.len() as u64);
     assert!(all.hits * 10 > all.attempts * 8, "{} of {} faults came", all.hits, all.attempts);
     let shown = &all.wrong[..all.wrong.len().min(20)];
     assert!(all.wrong.is_empty(), "{} attempts are wrong\n{}", all.wrong.len(), shown.join("\n"));
@@ -194,10 +187,13 @@ fn sweep_all(method: &str, faults: &[Fault]) {
 
 #[test]
 fn a_request_that_fails_comes_short_or_is_late_loses_nothing_acknowledged() {
-    sweep_all("sweep", &[Fault::Error(EIO), Fault::Error(ENOSPC), Fault::Short, Fault::Delay]);
+    sweep_all("failing requests", &[Fault::Error(EIO), Fault::Error(ENOSPC), Fault::Short, Fault::Delay]);
 }
 
 #[test]
 fn a_write_that_the_disk_lies_about_is_never_served_and_never_missed_in_silence() {
-    sweep_all("lies", &[Fault::Drop, Fault::Misdirect, Fault::Flip, Fault::Zero, Fault::LostSync]);
+    sweep_all(
+        "a disk that lies",
+        &[Fault::Drop, Fault::Misdirect, Fault::Flip, Fault::Zero, Fault::LostSync],
+    );
 }

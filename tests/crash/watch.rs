@@ -18,11 +18,16 @@ pub(crate) struct Watch {
 impl Watch {
     /// Watches `what`, which happens on the file system mounted at `mounted`.
     pub(crate) fn new(what: String, mounted: &Path) -> Watch {
+        Watch::of_work(what, mounted, Duration::ZERO)
+    }
+
+    /// As [`new`](Self::new), for what takes so much longer.
+    pub(crate) fn of_work(what: String, mounted: &Path, longer: Duration) -> Watch {
         let (alive, ended) = channel();
         let mounted = mounted.to_owned();
         thread::spawn(move || {
-            if ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("hangs for {LIMIT:?}: {what}");
+            if ended.recv_timeout(LIMIT + longer) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("hangs for {:?}: {what}", LIMIT + longer);
                 let_go(&mounted);
                 std::process::exit(101);
             }

@@ -6,13 +6,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use thalweg::{
-    AppendResult, Batch, Config, ControlError, Creating, JointResult, Offset, OwnedShard, Partition,
-    PartitionConfig, PartitionId, Record, Ticket,
+    AppendResult, Batch, Config, ControlError, Creating, JointResult, Offset, Partition, PartitionConfig,
+    PartitionId, ShardStats, Ticket,
 };
-use thalweg_io::sim::SimRandom;
 use thalweg_tests::small;
 
-use crate::history::{Asked, History, Known, Moment, value};
+use crate::history::{Asked, History, Known, Moment};
+use crate::opened::Opened;
 
 /// Longest that an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,13 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Files and groups so small that some hundred requests roll, seal, promote, merge and trim.
 pub(crate) fn config() -> Config {
     let mut config = small();
-    config.wal.file_bytes = 192 << 10;
+    // A file keeps 64 KiB for changes of the catalog, and is promoted only if half of it are batches.
+    config.wal.file_bytes = 288 << 10;
     config.wal.witness_after_us = 2_000;
     config.group.bytes_max = 16 << 10;
     config.limits.batch_bytes_max = 16 << 10;
-    config.cache.bytes = 256 << 10;
+    config.cache.bytes = 384 << 10;
     config.segment.own_bytes_min = 32 << 10;
-    config.segment.promote_partitions_max = 1;
+    config.segment.promote_partitions_max = 3;
     config.segment.merge_fan_in = 2;
     config.segment.check_interval_ms = 2;
     config
@@ -49,9 +50,39 @@ enum Waiting {
     Delete(String, Ticket<Result<PartitionId, ControlError>>),
 }
 
-/// One life of an engine's shard, and the history it adds to.
+/// What the background did in a life, over all shards.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) sealed: u64,
+    pub(crate) promoted: u64,
+    pub(crate) merged: u64,
+    pub(crate) removed: u64,
+    pub(crate) recycled: u64,
+}
+
+impl Done {
+    fn of(stats: &ShardStats) -> Done {
+        Done {
+            sealed: stats.files_sealed,
+            promoted: stats.files_promoted,
+            merged: stats.segments_merged,
+            removed: stats.segments_removed,
+            recycled: stats.files_recycled,
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: Done) {
+        self.sealed += other.sealed;
+        self.promoted += other.promoted;
+        self.merged += other.merged;
+        self.removed += other.removed;
+        self.recycled += other.recycled;
+    }
+}
+
+/// One life of an engine, and the history it adds to.
 pub(crate) struct Life<'a> {
-    shard: OwnedShard,
+    log: Opened,
     history: &'a mut History,
     moment: &'a dyn Fn() -> Moment,
     waiting: Vec<Waiting>,
@@ -66,12 +97,8 @@ fn ready<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 }
 
 impl<'a> Life<'a> {
-    pub(crate) fn new(
-        shard: OwnedShard,
-        history: &'a mut History,
-        moment: &'a dyn Fn() -> Moment,
-    ) -> Life<'a> {
-        Life { shard, history, moment, waiting: Vec::new(), halted: None }
+    pub(crate) fn new(log: Opened, history: &'a mut History, moment: &'a dyn Fn() -> Moment) -> Life<'a> {
+        Life { log, history, moment, waiting: Vec::new(), halted: None }
     }
 
     fn asked(&self) -> Asked {
@@ -79,37 +106,37 @@ impl<'a> Life<'a> {
     }
 
     fn partition(&self, name: &str) -> Option<Partition> {
-        self.shard.log().partition(name).ok()
+        self.log.log().partition(name).ok()
     }
 
     pub(crate) fn create(&mut self, name: &str) {
+        self.create_with(name, PartitionConfig::default());
+    }
+
+    pub(crate) fn create_with(&mut self, name: &str, config: PartitionConfig) {
         if self.history.partitions.contains_key(name) {
             return;
         }
-        let known = Known { created: self.asked(), deleted: None, trims: Vec::new() };
-        self.history.partitions.insert(name.to_owned(), known);
-        let creating = self.shard.log().start_create(name, PartitionConfig::default());
+        self.history.partitions.insert(name.to_owned(), Known::new(config, (self.moment)()));
+        let creating = self.log.log().start_create(name, config);
         self.waiting.push(Waiting::Create(name.to_owned(), creating));
     }
 
-    fn batch(&self, sent: usize, part: usize, len: usize) -> Batch {
-        let part = &self.history.sent[sent].parts[part];
-        let ids = part.first_id..part.first_id + part.count;
-        Batch::from(ids.map(|id| Record::new(value(id, len))).collect::<Vec<_>>())
+    fn batch(&self, sent: usize, part: usize) -> Batch {
+        Batch::Many(self.history.sent[sent].parts[part].records.clone())
     }
 
     pub(crate) fn append(&mut self, name: &str, count: u64, len: usize) {
         let Some(partition) = self.partition(name) else { return };
-        let sent = self.history.send(&[(name, count)], (self.moment)());
-        let batch = self.batch(sent, 0, len);
-        self.waiting.push(Waiting::Append(sent, partition.append(batch)));
+        let sent = self.history.send(&[name], count, len, (self.moment)());
+        self.waiting.push(Waiting::Append(sent, partition.append(self.batch(sent, 0))));
     }
 
     pub(crate) fn joint(&mut self, names: [&str; 2], count: u64, len: usize) {
         let [Some(left), Some(right)] = names.map(|name| self.partition(name)) else { return };
-        let sent = self.history.send(&names.map(|name| (name, count)), (self.moment)());
-        let batches = vec![(left, self.batch(sent, 0, len)), (right, self.batch(sent, 1, len))];
-        let ticket = self.shard.log().append_atomic(batches);
+        let sent = self.history.send(&names, count, len, (self.moment)());
+        let batches = vec![(left, self.batch(sent, 0)), (right, self.batch(sent, 1))];
+        let ticket = self.log.log().append_atomic(batches);
         self.waiting.push(Waiting::Joint(sent, ticket));
     }
 
@@ -131,8 +158,9 @@ impl<'a> Life<'a> {
         if self.history.partitions.get(name).is_none_or(|known| known.deleted.is_some()) {
             return;
         }
-        let Ok(ticket) = self.shard.log().start_delete(name) else { return };
+        // Before it is asked for: the shard may be quicker than this thread.
         let asked = self.asked();
+        let Ok(ticket) = self.log.log().start_delete(name) else { return };
         let Some(known) = self.history.partitions.get_mut(name) else { return };
         known.deleted = Some(asked);
         self.waiting.push(Waiting::Delete(name.to_owned(), ticket));
@@ -140,7 +168,7 @@ impl<'a> Life<'a> {
 
     /// Takes the answers that are there.
     fn collect(&mut self) {
-        let Life { shard, history, moment, waiting, halted, .. } = self;
+        let Life { log, history, moment, waiting, halted, .. } = self;
         let mut refused = |error: String| {
             halted.get_or_insert(error);
         };
@@ -186,7 +214,7 @@ impl<'a> Life<'a> {
                     Ok(_) => {
                         let deleted = known(history, name).deleted.as_mut();
                         deleted.expect("it was asked for").acked = Some(moment());
-                        shard.log().forget(name);
+                        log.log().forget(name);
                     }
                     Err(error) => refused(error.to_string()),
                 }
@@ -209,21 +237,24 @@ impl<'a> Life<'a> {
             if Instant::now() > end {
                 return Err(Stopped::Hangs(format!("{} answers", self.waiting.len())));
             }
-            if !self.shard.turn() {
-                self.shard.park();
-            }
+            self.log.work();
         }
     }
 
     /// Lets the background work for so long.
     pub(crate) fn settle(&mut self, ms: u64) {
         let end = Instant::now() + Duration::from_millis(ms);
-        while Instant::now() < end && self.shard.log().ended().is_none() {
-            if !self.shard.turn() {
-                std::thread::sleep(Duration::from_micros(100));
-            }
+        while Instant::now() < end && self.log.log().ended().is_none() {
+            self.log.work_or_nap();
         }
         self.collect();
+    }
+
+    /// What the background has done in this life.
+    pub(crate) fn done(&mut self) -> Done {
+        let mut done = Done::default();
+        self.log.stats().iter().for_each(|stats| done.add(Done::of(stats)));
+        done
     }
 
     /// Finishes in good order.
@@ -232,57 +263,10 @@ impl<'a> Life<'a> {
     /// As [`pump`](Self::pump).
     pub(crate) fn close(mut self) -> Result<(), Stopped> {
         self.pump()?;
-        self.shard.close().map_err(|error| Stopped::Halted(error.to_string()))
+        self.log.close().map_err(|error| Stopped::Halted(error.to_string()))
     }
 }
 
 fn known<'a>(history: &'a mut History, name: &str) -> &'a mut Known {
     history.partitions.get_mut(name).expect("a partition that was asked for")
-}
-
-/// Small appends to several partitions, joint ones, and changes of the catalog.
-pub(crate) fn mixed(life: &mut Life<'_>, seed: u64, rounds: u64) -> Result<(), Stopped> {
-    let mut random = SimRandom::new(seed, "mixed");
-    let short = format!("short-{seed}");
-    ["a", "b", "c", &short].iter().for_each(|name| life.create(name));
-    life.pump()?;
-    for round in 0..rounds {
-        let mut len = || 20 + random.below(1400) as usize;
-        life.append("a", 1 + round % 4, len());
-        life.append("b", 1, len() / 8);
-        if round % 3 == 1 {
-            life.joint(["a", "c"], 2, len());
-        }
-        if round < rounds / 2 {
-            life.append(&short, 2, len());
-        }
-        match (round * 12) / rounds.max(1) {
-            4 => life.trim("a", 5),
-            6 => life.delete(&short),
-            9 => life.trim("b", 2),
-            _ => {}
-        }
-        // Two groups in flight, now and then.
-        if random.chance(0.7) {
-            life.pump()?;
-        }
-        if random.chance(0.15) {
-            life.pump()?;
-            life.settle(4);
-        }
-    }
-    life.pump()
-}
-
-/// Large batches of one partition: full files that are then promoted to segments.
-pub(crate) fn large(life: &mut Life<'_>, batches: u64) -> Result<(), Stopped> {
-    life.create("a");
-    life.pump()?;
-    for batch in 0..batches {
-        life.append("a", 2, 7000);
-        if batch % 3 == 0 {
-            life.pump()?;
-        }
-    }
-    life.pump()
 }

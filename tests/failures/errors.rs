@@ -90,6 +90,35 @@ fn a_failed_manifest_stops_the_shard_and_reopening_finds_everything() {
     }
 }
 
+/// On a full disk the log goes on in the manifest that is there, whose last edit may be in the page cache
+/// alone: behind it nothing may be stored before it is.
+#[test]
+fn an_edit_whose_sync_failed_is_stored_before_another_follows_it() {
+    on_disks(async |mut host| {
+        host.open().await;
+        host.create("p").await;
+        host.disk.fail_next(OpKind::Sync, "MANIFEST", EIO);
+        let p = host.partition("p");
+        let (end, _) = crate::append_until_refused(&mut host, &p, 0).await;
+        host.disk.kill();
+        drop(host.take());
+        let used = (1 << 40) - host.disk.free_bytes();
+        host.disk.set_capacity(used);
+        host.open().await;
+        // Sealing leaves an edit in the manifest.
+        host.until("sealed", |stats| stats.files_sealed + stats.background_errors > 0).await;
+        let p = host.partition("p");
+        host.drive(p.trim(Offset(end / 2))).await.unwrap();
+        host.disk.set_capacity(1 << 40);
+        host.until("sealed", |stats| stats.files_sealed > 0).await;
+        host.crash().await;
+        host.open().await;
+        let found = host.describe(&host.partition("p")).await;
+        assert!(found.log_end.0 >= end, "{found:?}, {end} were acknowledged");
+        check(&mut host, end / 2, found.log_end.0).await;
+    });
+}
+
 #[test]
 fn a_segment_that_can_not_be_read_hides_only_its_own_records() {
     on_disks(async |mut host| {

@@ -6,6 +6,7 @@ mod compacting;
 mod damage;
 mod errors;
 mod leaks;
+mod misreads;
 mod races;
 mod space;
 

@@ -5,6 +5,7 @@
 
 mod crash;
 mod damage;
+mod flips;
 mod points;
 mod real;
 mod repair;

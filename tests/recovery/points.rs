@@ -1,15 +1,15 @@
 //! Power cuts by the hundred thousand: short random lives, cut after every turn that submitted
 //! something, in several ways each, and now and then once more while recovering.
 //!
-//! `THALWEG_POINTS` says how many cuts (default 50,000; the long run is 20,000,000); a failure prints
+//! `THALWEG_POINTS` says how many cuts (default 300,000; the long run is 20,000,000); a failure prints
 //! the seed of its life, which `THALWEG_POINTS_SEED` runs alone.
 
-use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use thalweg::{Config, PartitionConfig};
 use thalweg_io::sim::{SimDisk, SimOptions, SimRandom};
+use thalweg_tests::scoreboard;
 
 use crate::world::{Life, Model, SURVIVALS, check, config, open};
 
@@ -118,7 +118,7 @@ fn a_cut_at_every_turn_of_many_short_lives_loses_nothing_acknowledged() {
         println!("{} power cuts", life(seed));
         return;
     }
-    let wanted = number("THALWEG_POINTS").unwrap_or(50_000);
+    let wanted = number("THALWEG_POINTS").unwrap_or(300_000);
     let (points, next) = (AtomicU64::new(0), AtomicU64::new(0));
     let started = Instant::now();
     std::thread::scope(|scope| {
@@ -142,11 +142,5 @@ fn a_cut_at_every_turn_of_many_short_lives_loses_nothing_acknowledged() {
         "{points} power cuts in {lives} lives, {:.0}/s",
         points as f64 / started.elapsed().as_secs_f64()
     );
-    let Some(path) = std::env::var_os("THALWEG_SCOREBOARD") else { return };
-    let line = format!(
-        "{{\"method\": \"crash points\", \"counted\": {{\"crash_points\": {points}, \"lives\": {lives}}}, \
-         \"found\": 0}}\n"
-    );
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("a scoreboard that can be written to");
+    scoreboard::count("crash points", &[("cuts", points), ("lives", lives)], 0);
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use thalweg::config::CommitSetting;
+use thalweg::inspect::verify;
 use thalweg::record::BatchKind;
 use thalweg::wal::control::Control;
 use thalweg::wal::file_header::FileHeader;
@@ -99,6 +100,10 @@ fn a_joint_append_whose_other_half_is_lost_is_cut_everywhere_and_stays_cut() {
     // As if the write of one half, and all behind it, had never happened.
     let (path, at) = &parts[1][0];
     zero_from(path, *at);
+    // The half that is there will be dropped, and `verify` says so.
+    let report = verify(dir.path(), &mut |_| ()).unwrap();
+    let foretold = report.unfinished.iter().filter(|it| it.reason.contains("several shards")).count();
+    assert_eq!((report.is_clean(), foretold), (true, 1), "{report:?}");
 
     let engine = Engine::open(config(dir.path(), 2)).unwrap();
     let (left, right) = (engine.partition("left").unwrap(), engine.partition("right").unwrap());

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use thalweg::inspect::verify_on;
 use thalweg::wal::group::GroupHeader;
 use thalweg::{Config, PartitionConfig};
-use thalweg_io::BLOCK;
 use thalweg_io::sim::{SECTOR, SimDisk, SimOptions, Undecided};
+use thalweg_io::{BLOCK, Reactor};
 
 use crate::damage::{Image, Outcome};
 use crate::world::{Known, Life, Model, SURVIVALS, check, config, open};
@@ -58,6 +59,27 @@ fn the_last_group_torn_into_any_sectors_is_dropped_or_whole() {
         });
         let dropped = only_the_last_group(lost, &outcome, &format!("sectors {subset:b}"));
         assert!(dropped || outcome == Outcome::Whole, "sectors {subset:b}: {outcome:?}");
+    }
+}
+
+#[test]
+fn what_opening_drops_is_what_verify_calls_unfinished() {
+    let (image, _, path, last) = unmarked();
+    for torn in [false, true] {
+        let disk = image.disk.snapshot();
+        if torn {
+            disk.flip_bit(&path, (last.position + 100) * 8);
+        }
+        let reactor = Reactor::new(disk.backend());
+        let report = reactor.block_on(verify_on(&reactor, &mut |_| ())).unwrap();
+        drop(reactor);
+        // A spare file may have been in the making.
+        let in_wal = report.unfinished.iter().filter(|it| it.path.extension() == path.extension());
+        let unfinished: Vec<_> = in_wal.map(|it| (&it.path, it.position)).collect();
+        assert_eq!(unfinished, vec![(&path, last.position); usize::from(torn)], "{report:?}");
+        assert!(report.is_clean(), "{report:?}");
+        let shard = open(&disk, &image.config).unwrap();
+        assert_eq!(shard.recovery().dropped.is_some(), torn);
     }
 }
 

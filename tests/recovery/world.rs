@@ -74,8 +74,9 @@ pub(crate) fn value(id: u64, len: usize) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        bytes.push(state as u8);
+        bytes.extend_from_slice(&state.to_le_bytes());
     }
+    bytes.truncate(len.max(8));
     bytes
 }
 

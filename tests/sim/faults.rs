@@ -34,20 +34,28 @@ impl World<'_> {
             let op = if self.random.chance(0.7) { self.pick(&changes) } else { self.pick(&more) };
             let failures = [Effect::Error(EIO), Effect::Error(EIO), Effect::Error(ENOSPC), Effect::Short];
             let (file, nth) = (self.pick(&FILES), self.pick(&[0, 1, 2, 3]));
+            // What is opened under another name is read.
+            let file = if op == OpKind::Open { ".tmp" } else { file };
             self.plan(FaultRule::new(op, failures[nth].clone()).on(file).skip(soon));
         }
         if self.due(Kind::SyncErrors) {
-            let file = self.pick(&FILES);
-            self.plan(FaultRule::new(OpKind::Sync, Effect::Error(EIO)).on(file).skip(soon % 10));
+            let rule = if self.random.chance(0.3) {
+                FaultRule::new(OpKind::SyncDir, Effect::Error(EIO)).skip(soon % 5)
+            } else {
+                let file = self.pick(&FILES);
+                FaultRule::new(OpKind::Sync, Effect::Error(EIO)).on(file).skip(soon % 10)
+            };
+            self.plan(rule);
         }
         if self.due(Kind::ReadErrors) {
             let (file, times) = (self.pick(&FILES), 1 + self.random.below(4));
-            self.plan(FaultRule::new(OpKind::Read, Effect::Error(EIO)).on(file).skip(soon % 10).times(times));
+            let op = self.pick(&[OpKind::Read, OpKind::Read, OpKind::Read, OpKind::Open]);
+            self.plan(FaultRule::new(op, Effect::Error(EIO)).on(file).skip(soon % 10).times(times));
         }
         if self.due(Kind::Rot) {
             let effect = if self.random.chance(0.5) { Effect::FlipBit } else { Effect::Misdirect };
-            let times = 1 + self.random.below(4);
-            self.plan(FaultRule::new(OpKind::Read, effect).on(".log").skip(soon % 5).times(times));
+            let (file, times) = (self.pick(&[".log", ".log", "MANIFEST", ""]), 1 + self.random.below(4));
+            self.plan(FaultRule::new(OpKind::Read, effect).on(file).skip(soon % 5).times(times));
         }
         if self.due(Kind::Slow) {
             let (op, ns) =
@@ -88,8 +96,7 @@ impl World<'_> {
 
     /// Whether a read may fail now.
     pub(crate) fn reads_may_fail(&self) -> bool {
-        // A segment is opened to be read: that may fail too.
-        let kinds = [Kind::ReadErrors, Kind::Rot, Kind::WriteErrors];
+        let kinds = [Kind::ReadErrors, Kind::Rot];
         self.host.disk.is_off() || kinds.into_iter().any(|kind| self.swarm.has(kind))
     }
 }

@@ -41,14 +41,14 @@ use swarm::Swarm;
 
 #[test]
 fn every_promise_is_kept_in_every_world() {
-    run::worlds("sim", &run::seeds("THALWEG_SIM_SEEDS", 1000), |seed| {
+    run::worlds("whole lives", &run::seeds("THALWEG_SIM_SEEDS", 1000), |seed| {
         shrink::live(&Swarm::draw(seed)).map(|lived| lived.counted)
     });
 }
 
 #[test]
 fn the_same_seed_is_the_same_world() {
-    run::worlds("sim, same seed", &run::seeds("THALWEG_SIM_SAME", 200), |seed| {
+    run::worlds("whole lives, twice", &run::seeds("THALWEG_SIM_SAME", 200), |seed| {
         let swarm = Swarm::draw(seed);
         let (first, second) = (shrink::live(&swarm)?, shrink::live(&swarm)?);
         assert_eq!(first, second, "seed {seed} is two worlds");
@@ -59,7 +59,7 @@ fn the_same_seed_is_the_same_world() {
 #[test]
 fn one_seed() {
     let Some(swarm) = shrink::asked_for() else { return };
-    run::worlds("sim, one seed", &(swarm.seed..swarm.seed + 1), |_| {
+    run::worlds("one life", &(swarm.seed..swarm.seed + 1), |_| {
         println!("{swarm:?}");
         shrink::live(&swarm).map(|lived| lived.counted)
     });

@@ -15,6 +15,8 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use thalweg_tests::scoreboard;
+
 use crate::run;
 use crate::shrink::{Failure, keep_panics, live};
 use crate::swarm::Swarm;
@@ -174,12 +176,10 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-/// Writes what was counted to the scoreboard, if there is one.
+/// Says what was counted.
 fn score(worlds: u64, planted: usize, found: usize) {
-    let counted = format!("{{\"seeds\": {worlds}, \"planted\": {planted}, \"planted_found\": {found}}}");
-    run::scoreboard_line(&format!(
-        "{{\"method\": \"planted bugs\", \"counted\": {counted}, \"found\": 0}}\n"
-    ));
+    let counted = [("seeds", worlds), ("planted", planted as u64), ("planted found", found as u64)];
+    scoreboard::count("planted bugs", &counted, 0);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Many worlds, on some threads, with an eye on those that never end.
 
-use std::io::Write;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
+
+use thalweg_tests::scoreboard;
 
 use crate::counted::Counted;
 use crate::shrink::{Failure, keep_panics, shrink};
@@ -52,7 +53,7 @@ pub(crate) fn worlds(
     let (total, failures) = (total.into_inner().expect("counted"), failures.into_inner().expect("counted"));
     let rate = total.seeds as f64 / started.elapsed().as_secs_f64();
     println!("{method}: {total:?}, {rate:.1} seeds/s");
-    scoreboard(method, &total, failures.len());
+    scoreboard::count(method, &total.named(), failures.len() as u64);
     assert!(failures.is_empty(), "{} seeds failed\n{}", failures.len(), failures.join("\n"));
 }
 
@@ -87,20 +88,4 @@ impl Watched {
         });
         Watched { _ends: ends }
     }
-}
-
-fn scoreboard(method: &str, total: &Counted, found: usize) {
-    let counted: Vec<String> =
-        total.named().iter().map(|(name, count)| format!("\"{name}\": {count}")).collect();
-    scoreboard_line(&format!(
-        "{{\"method\": \"{method}\", \"counted\": {{{}}}, \"found\": {found}}}\n",
-        counted.join(", ")
-    ));
-}
-
-/// Adds a line to the file that `THALWEG_SCOREBOARD` names.
-pub(crate) fn scoreboard_line(line: &str) {
-    let Some(path) = std::env::var_os("THALWEG_SCOREBOARD") else { return };
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("a scoreboard that can be written to");
 }

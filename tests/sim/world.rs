@@ -40,8 +40,8 @@ pub(crate) struct World<'a> {
     pub(crate) watchers: Vec<Watcher>,
     pub(crate) seen: promises::counters::Seen,
     pub(crate) counted: Counted,
-    /// Faults that had hit when this life began.
-    pub(crate) faults_before: u64,
+    /// Syncs that had lost something when this life began.
+    pub(crate) lost_before: u64,
     /// Whether the disk has little room at present.
     pub(crate) full: bool,
     /// Numbers given out: values, names, joint appends.
@@ -64,7 +64,7 @@ impl<'a> World<'a> {
             watchers: Vec::new(),
             seen: promises::counters::Seen::default(),
             counted: Counted { seeds: 1, ..Counted::default() },
-            faults_before: 0,
+            lost_before: 0,
             full: false,
             values: 0,
             names: 0,
@@ -183,11 +183,13 @@ impl<'a> World<'a> {
         self.open_again();
     }
 
-    /// Whether a sync may have failed in this life. What it should have covered is still read until the
-    /// power goes off, though it is not stored: a file opened for direct I/O shows no such thing, so the
-    /// next life begins on what is stored.
+    /// Whether a failed sync has lost something in this life. It is still read until the power goes off,
+    /// and the next sync of it succeeds, as in a page cache. Opening syncs each file and then takes what
+    /// it reads for stored, which holds for files opened for direct I/O on a device that stores on a sync
+    /// all that it shows. Anything else is out of contract: such a life ends in a power cut, and the next
+    /// one begins on what is stored.
     pub(crate) fn may_be_doomed(&self) -> bool {
-        self.swarm.has(Kind::SyncErrors) && self.host.disk.faults_fired() > self.faults_before
+        self.host.disk.syncs_lost() > self.lost_before
     }
 
     fn end(&mut self, end: End) {
@@ -232,10 +234,6 @@ impl<'a> World<'a> {
     /// Opens, whatever goes wrong meanwhile, and looks at everything.
     pub(crate) fn open_again(&mut self) {
         let mut nested = 0;
-        if self.swarm.has(Kind::Rot) {
-            // A misread of the very last group can't be told from an unfinished write.
-            self.host.disk.clear_faults();
-        }
         for opening in 0..OPENINGS_MAX {
             if self.swarm.has(Kind::Nested) && nested < NESTED_MAX && self.random.chance(0.4) {
                 nested += 1;
@@ -259,7 +257,7 @@ impl<'a> World<'a> {
                 Err(_) if self.may_be_doomed() => {
                     self.host.disk.crash();
                     self.counted.crash_points += 1;
-                    self.faults_before = self.host.disk.faults_fired();
+                    self.lost_before = self.host.disk.syncs_lost();
                 }
                 Err(_) if opening > 2 => {
                     self.host.disk.set_capacity(crate::faults::ROOMY);
@@ -283,7 +281,7 @@ impl<'a> World<'a> {
     }
 
     fn restarted(&mut self, contents: &Contents) {
-        self.faults_before = self.host.disk.faults_fired();
+        self.lost_before = self.host.disk.syncs_lost();
         self.oracle.restarted(contents);
         for (name, look) in contents {
             self.seen.partition(&look.info);

@@ -5,6 +5,7 @@
 
 mod host;
 mod hosts;
+pub mod scoreboard;
 pub mod specimen;
 mod truth;
 mod wrong;

@@ -56,8 +56,9 @@ fn a_run_that_is_interrupted_leaves_nothing() {
 #[test]
 fn who_fills_a_wal_to_be_killed_ends_with_the_one_who_would() {
     let home = Home::new();
-    let ran = home.feed("bench fill-wal wal", b"{\"wal\":{\"file_bytes\":4194304}}\n");
+    let ran = home
+        .feed("bench fill-wal wal", b"{\"config\":{\"wal\":{\"file_bytes\":4194304}},\"until\":\"File\"}\n");
     assert_eq!(ran.succeeds(), "full\n");
     home.run("verify --data-dir wal").quiet();
-    home.feed("bench fill-wal wal", b"").fails(2, &["no settings"]);
+    home.feed("bench fill-wal wal", b"").fails(2, &["no orders"]);
 }

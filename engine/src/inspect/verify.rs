@@ -13,14 +13,15 @@ use crate::inspect::remains::Remains;
 use crate::inspect::segments::examine;
 use crate::inspect::{Access, InspectError, Progress, open, read_superblock, read_wal, wal_identity};
 use crate::manifest::{Change, Loaded, Manifest, ManifestError, SegmentMeta, load, manifest_name};
+use crate::open::{JointsOfShard, decide_joints};
 use crate::record::BatchKind;
 use crate::segment::{Run, read_trailer};
 use crate::shard::core::{file_number, file_path};
-use crate::shard::recover::{RecoverError, ShardPlace};
+use crate::shard::recover::{RecoverError, ShardPlace, dropped_from, joints};
 use crate::shard::replay::check_files;
 use crate::superblock::Superblock;
 use crate::wal::control::Control;
-use crate::wal::decide::{Decision, decide};
+use crate::wal::decide::{Decision, decide, dropped};
 use crate::wal::life::strays;
 use crate::wal::scan::Scan;
 
@@ -83,7 +84,8 @@ pub async fn verify_on<B: Backend>(
     reactor: &Reactor<B>,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<VerifyReport, InspectError> {
-    let mut verifier = Verifier { reactor, progress, report: VerifyReport::default(), total: 0 };
+    let report = VerifyReport::default();
+    let mut verifier = Verifier { reactor, progress, report, total: 0, joints: Vec::new() };
     let superblock = match read_superblock(reactor).await {
         Ok(superblock) => superblock,
         Err(InspectError::Superblock { path, reason }) => {
@@ -104,6 +106,7 @@ pub async fn verify_on<B: Backend>(
     for place in places {
         verifier.shard(&superblock, place).await;
     }
+    verifier.joints();
     Ok(verifier.report)
 }
 
@@ -112,6 +115,8 @@ struct Verifier<'a, B: Backend> {
     progress: &'a mut dyn FnMut(&Progress),
     report: VerifyReport,
     total: u64,
+    /// Joint appends, and where the end of each WAL is.
+    joints: Vec<(JointsOfShard, PathBuf)>,
 }
 
 impl<B: Backend> Verifier<'_, B> {
@@ -244,16 +249,19 @@ impl<B: Backend> Verifier<'_, B> {
         };
         self.read(place.dir.join("WAL"), scan.bytes);
         let (path, position) = (file_path(&place.dir, scan.tail.file), scan.tail.position);
+        let found =
+            JointsOfShard { shard: place.shard, found: joints(&scan), resolved: manifest.joint_resolved };
+        self.joints.push((found, path.clone()));
         let decision = decide(&scan.tail);
         let mut controls: Vec<_> = scan.groups.iter().flat_map(|group| group.controls.clone()).collect();
         let refused = match decision {
-            Decision::Refuse(reason) => Some(reason),
-            Decision::Cut { fresh_file: true } => {
-                let reason = format!("group {} was never acknowledged", scan.tail.missing);
-                self.unfinished(path.clone(), position, reason);
+            Decision::Refuse(ref reason) => Some(reason.clone()),
+            Decision::Cut { .. } | Decision::End => {
+                if let Some(dropped) = dropped(&decision, &scan.tail) {
+                    self.unfinished(path.clone(), position, dropped);
+                }
                 None
             }
-            Decision::Cut { fresh_file: false } | Decision::End => None,
         };
         if refused.is_some() || !gone.is_empty() {
             let remains = Remains::read(self.reactor, &scan, &gone, &wal_identity(place, manifest)).await;
@@ -274,6 +282,20 @@ impl<B: Backend> Verifier<'_, B> {
             let _ = self.reactor.run(Op::Close { file: file.id }).await;
         }
         Some((scan, controls))
+    }
+
+    /// What opening drops because other shards do not have their part of it.
+    fn joints(&mut self) {
+        if !self.report.is_clean() {
+            return; // nothing is opened, so nothing is decided
+        }
+        let (shards, paths): (Vec<_>, Vec<_>) = std::mem::take(&mut self.joints).into_iter().unzip();
+        let cuts = decide_joints(&shards);
+        for (shard, path) in shards.iter().zip(paths) {
+            if let Some(cut) = cuts.get(&shard.shard) {
+                self.unfinished(path, 0, dropped_from(*cut));
+            }
+        }
     }
 
     /// Everything that is wrong with a WAL; why it was refused belongs to the first of it.

@@ -80,7 +80,11 @@ impl<'a, B: Backend> Source<'a, B> {
         Source { core, job, loaded: job.files.iter().map(|_| None).collect() }
     }
 
-    async fn batch(&mut self, entry: &TailEntry) -> Result<(BatchHeader, View), ReadError> {
+    async fn batch(
+        &mut self,
+        partition: PartitionId,
+        entry: &TailEntry,
+    ) -> Result<(BatchHeader, View), ReadError> {
         let cached = self.core.state().cache.peek(entry.position, entry.len as usize);
         if let Some(view) = cached {
             let header = BatchHeader::read(&view).map_err(|error| ReadError::new(entry.position.0, error))?;
@@ -92,7 +96,8 @@ impl<'a, B: Backend> Source<'a, B> {
         let bytes =
             bytes.ok_or_else(|| ReadError::new(byte, "a batch reaches beyond the end of the file"))?;
         let header = check_batch(&bytes).map_err(|error| ReadError::new(byte, error))?;
-        if header.base_offset != entry.base_offset {
+        let found = (header.partition, header.base_offset, header.end_offset(), header.len);
+        if found != (partition, entry.base_offset, entry.end_offset(), entry.len) {
             return Err(ReadError::new(byte, "the WAL file holds another batch than was written there"));
         }
         Ok((header, bytes))
@@ -285,7 +290,7 @@ impl<B: Backend> Core<B> {
             index.begin_run(*partition, entries[0].base_offset);
             let mut end = entries[0].base_offset;
             for (at, entry) in entries.iter().enumerate() {
-                let (header, _) = source.batch(entry).await?;
+                let (header, _) = source.batch(*partition, entry).await?;
                 index.add(&header, entry.position.split(file_bytes).1);
                 end = header.end_offset();
                 if at % 1024 == 1023 {
@@ -414,7 +419,7 @@ async fn fill<B: Backend>(
         writer.begin_run(*partition, entries[0].base_offset);
         let mut end = Offset(0);
         for entry in entries {
-            let (header, bytes) = source.batch(entry).await?;
+            let (header, bytes) = source.batch(*partition, entry).await?;
             writer.add(&header, &bytes).await?;
             end = header.end_offset();
         }

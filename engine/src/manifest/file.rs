@@ -18,6 +18,7 @@ use crate::manifest::predicate::Conflict;
 use crate::manifest::state::Manifest;
 use crate::names;
 use crate::planted::{Planted, planted};
+use crate::reread::{READS_MAX, read, read_settled, settle};
 
 /// Why the manifest could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -109,37 +110,45 @@ pub async fn load<B: Backend>(
     let generation =
         newest.ok_or_else(|| io(io::Error::new(io::ErrorKind::NotFound, "there is no MANIFEST-* file")))?;
     let path = dir.join(manifest_name(generation));
-    let bytes = read_whole(reactor, &path, mode)
-        .await
-        .map_err(|source| ManifestError::Io { path: path.clone(), source })?;
-    parse(&bytes, &path, generation, shard, directory)
+    let io = |source| ManifestError::Io { path: path.clone(), source };
+    let (file, len) = reactor.open(&path, mode).await.map_err(io)?;
+    let loaded = async {
+        let mut bytes = read_whole(reactor, file, len, mode).await.map_err(io)?;
+        let mut parsed = parse(&bytes, &path, generation, shard, directory);
+        for _ in 0..READS_MAX {
+            // What ends the manifest, or damages it, is read twice.
+            let doubtful = match &parsed {
+                Ok(loaded) => loaded.end,
+                Err(ManifestError::Damaged { position, .. }) => *position,
+                Err(_) => break,
+            };
+            let from = (doubtful as usize).min(bytes.len());
+            let settled = settle(reactor, file, from as u64, &bytes[from..]).await.map_err(io)?;
+            let Some(others) = settled else { break };
+            bytes[from..].copy_from_slice(&others);
+            parsed = parse(&bytes, &path, generation, shard, directory);
+        }
+        parsed
+    };
+    let loaded = loaded.await;
+    reactor.run(Op::Close { file }).await.map_err(io)?;
+    loaded
 }
 
-async fn read_whole<B: Backend>(reactor: &Reactor<B>, path: &Path, mode: OpenMode) -> io::Result<Vec<u8>> {
-    let (file, len) = reactor.open(path, mode).await?;
-    let read = async {
-        if len > MANIFEST_BYTES_MAX {
-            return Err(io::Error::other(format!("{len} B is too long for a manifest")));
-        }
-        if mode == OpenMode::ReadWrite {
-            // After a failed sync the page cache may hold what the disk does not.
-            reactor.run(Op::Sync { file }).await?;
-        }
-        let mut bytes = Vec::new();
-        while (bytes.len() as u64) < len {
-            let want = (len as usize - bytes.len()).min(1 << 20);
-            let (buf, got) = reactor.read(file, bytes.len() as u64, AlignedBuf::zeroed(want)).await;
-            let got = got?;
-            if got == 0 {
-                break;
-            }
-            bytes.extend_from_slice(&buf[..got.min(want)]);
-        }
-        Ok(bytes)
-    };
-    let bytes = read.await;
-    reactor.run(Op::Close { file }).await?;
-    bytes
+async fn read_whole<B: Backend>(
+    reactor: &Reactor<B>,
+    file: FileId,
+    len: u64,
+    mode: OpenMode,
+) -> io::Result<Vec<u8>> {
+    if len > MANIFEST_BYTES_MAX {
+        return Err(io::Error::other(format!("{len} B is too long for a manifest")));
+    }
+    if mode == OpenMode::ReadWrite {
+        // After a failed sync the page cache may hold what the disk does not.
+        reactor.run(Op::Sync { file }).await?;
+    }
+    read(reactor, file, 0, len as usize).await
 }
 
 /// Folds the edits in a manifest file's bytes.
@@ -281,7 +290,8 @@ impl<B: Backend> ManifestFile<B> {
         Ok(next)
     }
 
-    /// Goes on behind the last whole edit of the generation that was loaded.
+    /// Goes on behind the last whole edit of the generation that was loaded. If the sync of that edit
+    /// failed, it may be in the page cache alone, for good: what was read is written again.
     async fn reopen(
         reactor: &Reactor<B>,
         dir: &Path,
@@ -290,8 +300,25 @@ impl<B: Backend> ManifestFile<B> {
         loaded: &Loaded,
     ) -> Result<Self, ManifestError> {
         let path = dir.join(manifest_name(loaded.generation));
-        let opened = reactor.open(&path, OpenMode::ReadWrite).await;
-        let (file, reserved) = opened.map_err(|source| ManifestError::Io { path, source })?;
+        let io = |source| ManifestError::Io { path: path.clone(), source };
+        let (file, reserved) = reactor.open(&path, OpenMode::ReadWrite).await.map_err(io)?;
+        let stored = async {
+            let bytes = read_settled(reactor, file, 0, loaded.end as usize).await.map_err(io)?;
+            let again = parse(&bytes, &path, loaded.generation, shard, directory)?;
+            if (again.end, again.last_crc) != (loaded.end, loaded.last_crc) {
+                return Err(io(io::Error::other("reads of it differ: the device misreads; open again")));
+            }
+            let edits = &bytes[loaded.snapshot_bytes as usize..];
+            for (index, piece) in edits.chunks(REWRITE_BYTES_MIN as usize).enumerate() {
+                let position = loaded.snapshot_bytes + index as u64 * REWRITE_BYTES_MIN;
+                write(reactor, None, file, position, AlignedBuf::padded(piece)).await.map_err(io)?;
+            }
+            reactor.run(Op::Sync { file }).await.map_err(io)
+        };
+        if let Err(error) = stored.await {
+            let _ = reactor.run(Op::Close { file }).await;
+            return Err(error);
+        }
         Ok(ManifestFile {
             reactor: reactor.clone(),
             governor: None,

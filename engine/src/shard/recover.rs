@@ -26,7 +26,7 @@ use crate::shard::state::State;
 use crate::shard::turn::Shard;
 use crate::superblock::Superblock;
 use crate::wal::control::Control;
-use crate::wal::decide::{Decision, TailState, decide};
+use crate::wal::decide::{Decision, decide, dropped};
 use crate::wal::lease::Leases;
 use crate::wal::life::{WalIdentity, strays};
 use crate::wal::scan::{Scan, scan};
@@ -107,6 +107,26 @@ pub(crate) struct FoundJoint {
     pub group: GroupNumber,
 }
 
+/// The parts of joint appends in a WAL.
+pub(crate) fn joints(scan: &Scan) -> Vec<FoundJoint> {
+    let groups = scan.groups.iter();
+    let controls =
+        groups.flat_map(|group| group.controls.iter().map(move |control| (group.header.number, control)));
+    controls
+        .filter_map(|(group, control)| match control {
+            Control::Joint { transaction, shards } => {
+                Some(FoundJoint { transaction: *transaction, shards: shards.clone(), group })
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// What is dropped from the end of a WAL to cut a joint append that is not whole.
+pub(crate) fn dropped_from(cut: GroupNumber) -> String {
+    format!("groups from {cut} on: part of an append over several shards that is not whole")
+}
+
 /// A shard that has read its files and changed nothing yet.
 pub(crate) struct Recovering<B: Backend> {
     place: ShardPlace,
@@ -161,19 +181,7 @@ impl<B: Backend> Recovering<B> {
 
     /// Parts of joint appends in the WAL.
     pub(crate) fn joints(&self) -> Vec<FoundJoint> {
-        let controls = self
-            .scan
-            .groups
-            .iter()
-            .flat_map(|group| group.controls.iter().map(move |control| (group.header.number, control)));
-        controls
-            .filter_map(|(group, control)| match control {
-                Control::Joint { transaction, shards } => {
-                    Some(FoundJoint { transaction: *transaction, shards: shards.clone(), group })
-                }
-                _ => None,
-            })
-            .collect()
+        joints(&self.scan)
     }
 
     /// The first groups of the live WAL files, in order of use.
@@ -278,20 +286,9 @@ impl<B: Backend> Recovering<B> {
 
     fn describe_dropped(&self, cut: Option<GroupNumber>) -> Option<String> {
         if let Some(cut) = cut {
-            return Some(format!(
-                "groups from {cut} on: part of an append over several shards that is not whole"
-            ));
+            return Some(dropped_from(cut));
         }
-        let Decision::Cut { fresh_file } = self.decision else { return None };
-        let tail = &self.scan.tail;
-        let TailState::Broken(why) = &tail.state else {
-            return Some(format!("groups behind {}, which was never written", tail.missing));
-        };
-        // Behind the last group of a recycled file lie bytes of its earlier lives: no news.
-        let ours = fresh_file || !why.contains("magic");
-        ours.then(|| {
-            format!("group {} at byte {} of file {:016x}: {why}", tail.missing, tail.position, tail.file.0)
-        })
+        dropped(&self.decision, &self.scan.tail)
     }
 
     /// Keeps the dropped bytes aside, for whoever wants to look.
@@ -415,7 +412,7 @@ async fn read_footers<B: Backend>(
         let path = file_path(&place.dir, meta.file);
         let opened = reactor.open(&path, OpenMode::Read).await;
         let (file, len) = opened.map_err(|source| RecoverError::Io { path: path.clone(), source })?;
-        let read = async {
+        let read = async || {
             let trailer = read_trailer(reactor, file, len).await?;
             let ours = (trailer.directory, trailer.shard, trailer.file)
                 == (place.superblock.directory, place.shard, meta.file);
@@ -427,7 +424,11 @@ async fn read_footers<B: Backend>(
             }
             SegmentReader::new(&governor, Work::Upkeep, file, len).footer(&trailer).await
         };
-        let footer = read.await;
+        let footer = match read().await {
+            // The device may have misread it.
+            Err(_) => read().await,
+            footer => footer,
+        };
         reactor
             .run(Op::Close { file })
             .await

@@ -108,6 +108,20 @@ pub fn decide(tail: &Tail) -> Decision {
     }
 }
 
+/// What a decision drops from the end of a WAL, if there is anything to say of it.
+#[must_use]
+pub fn dropped(decision: &Decision, tail: &Tail) -> Option<String> {
+    let Decision::Cut { fresh_file } = decision else { return None };
+    let TailState::Broken(why) = &tail.state else {
+        return Some(format!("groups behind {}, which was never written", tail.missing));
+    };
+    // Behind the last group of a recycled file lie bytes of its earlier lives: no news.
+    let ours = *fresh_file || !why.contains("magic");
+    ours.then(|| {
+        format!("group {} at byte {} of file {:016x}: {why}", tail.missing, tail.position, tail.file.0)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,5 +180,28 @@ mod tests {
         }
         check(TailState::Untouched, None, 4, "end");
         check(broken(), None, 4, "cut");
+    }
+
+    #[test]
+    fn what_is_dropped_is_said_unless_it_is_of_an_earlier_life() {
+        let tail = |state| Tail {
+            missing: GroupNumber(5),
+            file: FILE,
+            position: 4096,
+            state,
+            later_durable: None,
+            outside_durable: GroupNumber(0),
+        };
+        let untouched = tail(TailState::Untouched);
+        assert_eq!(dropped(&decide(&untouched), &untouched), None);
+        let says = |why: &str| {
+            let tail = tail(TailState::Broken(why.to_owned()));
+            dropped(&decide(&tail), &tail)
+        };
+        assert_eq!(
+            says("batch: checksum").unwrap(),
+            "group 5 at byte 4096 of file 0000000000000001: batch: checksum"
+        );
+        assert_eq!(says("no magic"), None);
     }
 }

@@ -3,10 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use thalweg_io::{AlignedBuf, BLOCK, Backend, FileId, Reactor};
+use thalweg_io::{BLOCK, Backend, FileId, Reactor};
 
 use crate::ids::{FileNumber, GroupNumber, ShardId, WalSequence};
 use crate::planted::{Planted, planted};
+use crate::reread::read_settled;
 use crate::segment::{TRAILER_BYTES, Trailer};
 use crate::shard::core::file_number;
 use crate::wal::file_header::FileHeader;
@@ -49,8 +50,8 @@ pub struct FoundFile {
     pub life: Life,
     /// Where a segment's footer starts, if the file ends with one: it was being promoted.
     pub footer: Option<u64>,
-    /// Why what the file holds is not all it held: it is shorter than it was made, or a spare file
-    /// can't be read.
+    /// Why what the file holds may not be all it held: it is shorter than it was made, or one without a
+    /// header can't be read.
     pub flaw: Option<String>,
 }
 
@@ -88,16 +89,18 @@ pub async fn strays<B: Backend>(
     Ok(entries.iter().filter_map(|entry| file_number(&entry.name)).filter(|file| !known(*file)).collect())
 }
 
-/// The life of a file; for a spare one, why it may be more than that.
+/// The life of a file, and for one without a header why it may be more than that.
 pub(super) async fn read_life<B: Backend>(
     reactor: &Reactor<B>,
     id: FileId,
     len: u64,
     identity: &WalIdentity,
 ) -> (Life, Option<String>) {
-    let (buf, read) = reactor.read(id, 0, AlignedBuf::zeroed(BLOCK)).await;
-    if read.is_ok_and(|read| read == BLOCK)
-        && let Ok(header) = FileHeader::read(&buf)
+    // The file counts by its header, or does not: it is read twice.
+    let read = read_settled(reactor, id, 0, BLOCK.min(len as usize)).await;
+    let mut flaw = read.as_ref().err().map(|error| format!("byte 0: {error}"));
+    if let Ok(bytes) = read
+        && let Ok(header) = FileHeader::read(&bytes)
         && header.shard == identity.shard
         && header.directory == identity.directory
         && header.file_bytes == identity.file_bytes
@@ -107,7 +110,6 @@ pub(super) async fn read_life<B: Backend>(
     }
     // No header of a life that counts. If groups of one are there all the same, it got lost: the
     // groups behind the first were written when it was durable.
-    let mut flaw = None;
     let mut sweep = Sweep::new(reactor, id, BLOCK as u64, len);
     while let Some(Piece { at, buf, read }) = sweep.next().await {
         let read = read.unwrap_or_else(|error| {
@@ -117,7 +119,7 @@ pub(super) async fn read_life<B: Backend>(
         for (index, block) in buf[..read].chunks_exact(BLOCK).enumerate() {
             if let Some(header) = headless(block, at + (index * BLOCK) as u64, identity) {
                 sweep.stop().await;
-                return (Life::Headless(header), None);
+                return (Life::Headless(header), flaw);
             }
         }
         sweep.give_back(buf).await;
@@ -155,9 +157,8 @@ pub(super) async fn read_footer_position<B: Backend>(
     if len == identity.file_bytes || len < BLOCK as u64 || !len.is_multiple_of(BLOCK as u64) {
         return None;
     }
-    let (buf, read) = reactor.read(id, len - BLOCK as u64, AlignedBuf::zeroed(BLOCK)).await;
-    read.ok().filter(|read| *read == BLOCK)?;
-    let trailer = Trailer::read(&buf[BLOCK - TRAILER_BYTES..]).ok()?;
+    let bytes = read_settled(reactor, id, len - BLOCK as u64, BLOCK).await.ok()?;
+    let trailer = Trailer::read(&bytes[BLOCK - TRAILER_BYTES..]).ok()?;
     let ours =
         trailer.file == number && trailer.directory == identity.directory && trailer.file_bytes() == len;
     ours.then_some(trailer.footer_position)

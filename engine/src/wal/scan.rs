@@ -113,8 +113,8 @@ pub async fn scan<B: Backend>(
         let limit = later.min();
         walk.file(reactor, *index, file, header, limit).await;
     }
-    let spare = found.iter().filter(|file| file.life == Life::Spare);
-    if let Some((number, flaw)) = spare.filter_map(|file| Some((file.number, file.flaw.clone()?))).next() {
+    let mut headerless = found.iter().filter(|file| !matches!(file.life, Life::Live(_)));
+    if let Some((number, flaw)) = headerless.find_map(|file| Some((file.number, file.flaw.clone()?))) {
         // What was in the part that is gone is not known.
         walk.missing = Some((number, 0, TailState::Unreadable(flaw)));
     }
@@ -241,6 +241,8 @@ impl Walk<'_> {
                     self.expected = self.expected.next();
                     self.groups.push(group);
                 }
+                // What ends the log, or cuts it, is read twice.
+                Err(_) if bytes.settle(at).await => {}
                 Err(why) => {
                     self.missing = Some((file.number, at as u64, why.clone()));
                     self.look_for_proofs(file, header, bytes, at).await;

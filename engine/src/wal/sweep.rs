@@ -3,8 +3,11 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 
 use thalweg_io::{AlignedBuf, BLOCK, Backend, Buffer, FileId, Op, Pending, Reactor, Reply};
+
+use crate::reread::settle;
 
 /// Bytes of one request: nothing else uses the disk yet.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -88,6 +91,8 @@ pub(crate) struct FileBytes<B: Backend> {
     held: Vec<u8>,
     start: usize,
     len: usize,
+    /// Bytes that two reads agree on.
+    settled: Range<usize>,
     /// The first byte that can't be read, and why. Blocks that can't be are zeros.
     pub unreadable: Option<(u64, io::Error)>,
 }
@@ -97,7 +102,7 @@ impl<B: Backend> FileBytes<B> {
     pub(crate) fn new(reactor: &Reactor<B>, file: FileId, len: u64) -> FileBytes<B> {
         let len = len as usize / BLOCK * BLOCK;
         let sweep = Sweep::new(reactor, file, 0, len as u64);
-        FileBytes { sweep, held: Vec::new(), start: 0, len, unreadable: None }
+        FileBytes { sweep, held: Vec::new(), start: 0, len, settled: 0..0, unreadable: None }
     }
 
     /// Bytes of the file, read or not.
@@ -116,6 +121,30 @@ impl<B: Backend> FileBytes<B> {
         }
         debug_assert!(at >= self.start);
         &self.held[at.saturating_sub(self.start).min(self.held.len())..]
+    }
+
+    /// Reads what is held from `at` on, a multiple of 4,096, once more: something is to be decided by it.
+    /// Returns whether it is other bytes now.
+    pub(crate) async fn settle(&mut self, at: usize) -> bool {
+        let end = self.start + self.held.len();
+        let known = self.settled.start <= at && end <= self.settled.end;
+        if known || at >= end || self.unreadable.is_some() {
+            return false;
+        }
+        self.settled = at..end;
+        let from = at - self.start;
+        let settled = settle(&self.sweep.reactor, self.sweep.file, at as u64, &self.held[from..]).await;
+        match settled {
+            Ok(None) => false,
+            Ok(Some(bytes)) => {
+                self.held[from..].copy_from_slice(&bytes);
+                true
+            }
+            Err(error) => {
+                self.unreadable = Some((at as u64, error));
+                false
+            }
+        }
     }
 
     fn let_go(&mut self, at: usize) {

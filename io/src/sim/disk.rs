@@ -142,6 +142,12 @@ impl SimDisk {
     pub fn faults_fired(&self) -> u64 {
         self.state.borrow().faults_fired
     }
+
+    /// How many syncs have failed and lost something: it is read until the power cut, and never stored.
+    #[must_use]
+    pub fn syncs_lost(&self) -> u64 {
+        self.state.borrow().syncs_lost
+    }
 }
 
 /// Looking at the disk, and changing it behind everybody's back.

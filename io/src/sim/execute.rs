@@ -282,7 +282,7 @@ impl State {
         match effect {
             Some(Effect::Lie) => {}
             Some(Effect::Error(errno)) => {
-                file.doom(covers);
+                self.syncs_lost += u64::from(file.doom(covers));
                 return Err(io::Error::from_raw_os_error(errno));
             }
             _ => file.sync(covers),
@@ -294,7 +294,7 @@ impl State {
         match effect {
             Some(Effect::Lie) => self.names.list(path).map(drop),
             Some(Effect::Error(errno)) => {
-                self.names.doom(path, covers);
+                self.syncs_lost += u64::from(self.names.doom(path, covers));
                 Err(io::Error::from_raw_os_error(errno))
             }
             _ => {

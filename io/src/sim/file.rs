@@ -128,10 +128,14 @@ impl File {
         self.fold();
     }
 
-    /// A failed sync: what completed up to `seq` will never be stored, though it is still read.
-    pub(super) fn doom(&mut self, seq: u64) {
+    /// A failed sync: what completed up to `seq` will never be stored, though it is still read. Returns
+    /// whether there is any of that.
+    pub(super) fn doom(&mut self, seq: u64) -> bool {
+        let before = self.pending.len();
         self.pending.retain(|pending| pending.certain || pending.seq > seq);
+        let lost = self.pending.len() < before;
         self.fold();
+        lost
     }
 
     /// Stores the certain changes that wait for nothing.

@@ -240,14 +240,17 @@ impl Names {
         Ok(())
     }
 
-    /// A failed sync: the facts of a directory up to `seq` will never be stored.
-    pub(super) fn doom(&mut self, path: &Path, seq: u64) {
-        let Ok(dir) = self.directory(path) else { return };
+    /// A failed sync: the facts of a directory up to `seq` will never be stored. Returns whether there are
+    /// any.
+    pub(super) fn doom(&mut self, path: &Path, seq: u64) -> bool {
+        let Ok(dir) = self.directory(path) else { return false };
+        let before = self.facts.len();
         let doomed = |fact: &Fact| fact.seq <= seq && fact.edits.iter().any(|(place, _)| place.dir == dir);
         let renames: BTreeSet<u64> =
             self.facts.iter().filter(|fact| doomed(fact)).map(|fact| fact.seq).collect();
         // The second half of a rename goes with the first: a file never loses both its names.
         self.facts.retain(|fact| !(doomed(fact) || fact.follows && renames.contains(&fact.seq)));
+        self.facts.len() < before
     }
 
     /// A power cut: `judge` says which facts survive.

@@ -47,6 +47,8 @@ pub(super) struct State {
     last_due: u64,
     pub(super) rules: Vec<FaultRule>,
     pub(super) faults_fired: u64,
+    /// Syncs that failed and lost something.
+    pub(super) syncs_lost: u64,
     pub(super) counts: [u64; KINDS],
     pub(super) trace: Trace,
     pub(super) entropy: SimRandom,
@@ -75,6 +77,7 @@ impl State {
             last_due: 0,
             rules: Vec::new(),
             faults_fired: 0,
+            syncs_lost: 0,
             counts: [0; KINDS],
             trace: Trace::default(),
             entropy: SimRandom::new(seed, "entropy"),

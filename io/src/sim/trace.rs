@@ -78,10 +78,20 @@ impl Trace {
     }
 }
 
-/// A hash of `bytes`, a word at a time.
+/// A hash of `bytes`, in four lanes: with one, in which each word waits for the one before, it took a
+/// quarter of a simulated life.
 pub(super) fn content_hash(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<8>();
+    const LANES: usize = 4;
     let step = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(0x517C_C1B7_2722_0A95);
-    let hash = words.iter().fold(bytes.len() as u64, |hash, word| step(hash, u64::from_le_bytes(*word)));
+    let (words, rest) = bytes.as_chunks::<8>();
+    let (rows, single) = words.as_chunks::<LANES>();
+    let mut lanes = [bytes.len() as u64, 1, 2, 3];
+    for row in rows {
+        for (lane, word) in lanes.iter_mut().zip(row) {
+            *lane = step(*lane, u64::from_le_bytes(*word));
+        }
+    }
+    let hash = lanes.into_iter().fold(0, step);
+    let hash = single.iter().fold(hash, |hash, word| step(hash, u64::from_le_bytes(*word)));
     mix(rest.iter().fold(hash, |hash, byte| step(hash, u64::from(*byte))))
 }

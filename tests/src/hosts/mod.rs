@@ -30,6 +30,14 @@ impl Directory {
         Directory { root: root.expect("a directory for the test") }
     }
 
+    /// An empty place below `parent`.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn below(parent: &Path) -> std::io::Result<Directory> {
+        Ok(Directory { root: tempfile::Builder::new().prefix("thalweg-").tempdir_in(parent)? })
+    }
+
     /// The data directory in it.
     #[must_use]
     pub fn path(&self) -> PathBuf {
