@@ -53,8 +53,12 @@ impl World<'_> {
             self.plan(FaultRule::new(op, Effect::Error(EIO)).on(file).skip(soon % 10).times(times));
         }
         if self.due(Kind::Rot) {
-            let effect = if self.random.chance(0.5) { Effect::FlipBit } else { Effect::Misdirect };
-            let (file, times) = (self.pick(&[".log", ".log", "MANIFEST", ""]), 1 + self.random.below(4));
+            // The same wrong answer twice is more than an opening can tell.
+            let (effect, times) = match self.random.chance(0.5) {
+                true => (Effect::FlipBit, 1 + self.random.below(4)),
+                false => (Effect::Misdirect, 1),
+            };
+            let file = self.pick(&[".log", ".log", "MANIFEST", ""]);
             self.plan(FaultRule::new(OpKind::Read, effect).on(file).skip(soon % 5).times(times));
         }
         if self.due(Kind::Slow) {
