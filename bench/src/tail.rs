@@ -139,6 +139,10 @@ fn after_ack(
                 if reading.is_finished() && read.load(Ordering::Acquire) <= index {
                     return Err("the reader ended early".into());
                 }
+                // A reader that had no core meanwhile asks only now.
+                if clock.elapsed().as_nanos() as i64 - acked > PAUSE.as_nanos() as i64 {
+                    shard.turn();
+                }
                 thread::yield_now();
             }
             let after = held.load(Ordering::Relaxed) - acked;

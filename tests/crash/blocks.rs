@@ -1,11 +1,13 @@
 //! Crash images of real file systems: the writes that ext4 and XFS make for the engine are logged
 //! below a loop device, and what is left of them after a power cut is mounted, opened and checked.
 
-use std::fs::OpenOptions;
-use std::io;
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::{NamedTempFile, TempDir};
 use thalweg::Config;
 use thalweg::config::BackendSetting;
 use thalweg_tests::scoreboard;
@@ -13,7 +15,7 @@ use thalweg_tests::scoreboard;
 use crate::device::{EXT4, Kind, Loop, XFS};
 use crate::fuse::Mount;
 use crate::history::{History, Moment};
-use crate::image::{Image, Survival, store};
+use crate::image::{Block, Image, Survival, store};
 use crate::journal::Entry;
 use crate::opened::Opened;
 use crate::plays::{keeping, large, mixed};
@@ -106,21 +108,37 @@ fn work(mount: &Mount, config: &Config, history: &mut History) -> Result<(), Sto
     Ok(())
 }
 
-/// What a power cut left, and where it is mounted to be looked at.
-struct Bench<'a> {
+/// Where images are kept and mounted to be looked at.
+struct Bench {
     kind: Kind,
-    device: &'a Loop,
-    at: &'a Path,
+    dir: TempDir,
+    at: TempDir,
 }
 
-impl Bench<'_> {
-    /// Mounts what is there, opens and checks it.
-    fn check(&self, history: &History, cut: Moment) -> Result<(), String> {
-        let mounted = self.device.mount(self.kind, self.at);
+impl Bench {
+    fn new(kind: Kind) -> io::Result<Bench> {
+        Ok(Bench { kind, dir: scratch()?, at: tempfile::tempdir()? })
+    }
+
+    /// Opens and checks what is on a device with these blocks.
+    fn check(&self, left: &BTreeMap<u64, Block>, history: &History, cut: Moment) -> Result<(), String> {
+        self.mounted(left, |at| check(&at.join(DATA), SHARDS, history, cut))?
+    }
+
+    /// Mounts a device with these blocks, and looks at it.
+    ///
+    /// Each has a device of its own: a file system that another mount namespace of the host has copied
+    /// lives on when it is unmounted here, and its device, mounted again, would show the image of before.
+    fn mounted<T>(&self, left: &BTreeMap<u64, Block>, look: impl FnOnce(&Path) -> T) -> Result<T, String> {
+        let host = |error| format!("no device: {error}");
+        let file = NamedTempFile::new_in(self.dir.path()).map_err(host)?;
+        store(file.as_file(), left, DEVICE_BYTES).map_err(host)?;
+        let device = Loop::new(file.path(), false).map_err(host)?;
+        let mounted = device.mount(self.kind, self.at.path());
         let mounted = mounted.map_err(|error| format!("does not mount: {error}"))?;
-        let checked = check(&mounted.path().join(DATA), SHARDS, history, cut);
+        let seen = look(mounted.path());
         mounted.end().map_err(|error| format!("stays mounted: {error}"))?;
-        checked
+        Ok(seen)
     }
 }
 
@@ -197,12 +215,7 @@ fn look(
     (worker, workers): (u64, u64),
     end: Option<Instant>,
 ) -> io::Result<Looked> {
-    let (dir, at) = (scratch()?, tempfile::tempdir()?);
-    let path = dir.path().join("image");
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-    file.set_len(DEVICE_BYTES)?;
-    let device = Loop::new(&path, false)?;
-    let bench = Bench { kind, device: &device, at: at.path() };
+    let bench = Bench::new(kind)?;
     let (mut image, mut looked, mut nth) = (seen.base.clone(), Looked::default(), 0);
     for cut in 0..=seen.journal.len() as u64 {
         let next = seen.journal.get(cut as usize);
@@ -212,11 +225,10 @@ fn look(
                 continue;
             }
             let what = format!("{}, cut {cut} of {}, {survival:?}", kind.name, seen.journal.len());
-            let _watch = Watch::new(what.clone(), at.path());
+            let _watch = Watch::new(what.clone(), bench.at.path());
             let left = image.cut(next.filter(|_| in_flight), survival);
-            store(&file, &left, DEVICE_BYTES)?;
             looked.images += 1;
-            if let Err(why) = bench.check(&seen.history, cut) {
+            if let Err(why) = bench.check(&left, &seen.history, cut) {
                 let name = format!("{}-{cut}-{nth}.img", kind.name);
                 let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
                 store(&std::fs::File::create(&kept)?, &left, DEVICE_BYTES)?;
@@ -286,4 +298,44 @@ fn no_image_of_ext4_after_a_power_cut_has_lost_anything_acknowledged() {
 #[test]
 fn no_image_of_xfs_after_a_power_cut_has_lost_anything_acknowledged() {
     images_of(XFS);
+}
+
+/// The blocks of a new file system in which `fill` was called.
+fn made(kind: Kind, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<BTreeMap<u64, Block>> {
+    let (file, at) = (NamedTempFile::new()?, tempfile::tempdir()?);
+    file.as_file().set_len(DEVICE_BYTES)?;
+    kind.make(file.path())?;
+    let device = Loop::new(file.path(), false)?;
+    let mounted = device.mount(kind, at.path())?;
+    fill(mounted.path())?;
+    mounted.end()?;
+    drop(device);
+    Ok(Image::new(&std::fs::read(file.path())?).cut(None, Survival::Nothing))
+}
+
+#[test]
+fn an_image_is_seen_although_the_one_before_is_still_mounted_elsewhere() {
+    let images = made(EXT4, |_| Ok(()))
+        .and_then(|empty| Ok((empty, made(EXT4, |at| std::fs::create_dir(at.join(DATA)))?)));
+    let (empty, full) = match images {
+        Ok(images) => images,
+        Err(error) => return not_run("images beside another mount namespace", &error),
+    };
+    let bench = Bench::new(EXT4).unwrap();
+    let mut elsewhere = None;
+    let seen = bench.mounted(&empty, |at| {
+        // Its copy of the mounts is made before it says so, and ends with its input.
+        let mut copy = Command::new("unshare");
+        copy.args(["--mount", "--propagation", "private", "sh", "-c", "echo copied; exec cat"]);
+        let mut copy = copy.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
+        let said = copy.stdout.take().expect("a pipe");
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line).unwrap();
+        assert_eq!(line, "copied\n");
+        elsewhere = Some(copy);
+        at.join(DATA).is_dir()
+    });
+    assert_eq!(seen, Ok(false));
+    assert_eq!(bench.mounted(&full, |at| at.join(DATA).is_dir()), Ok(true));
+    elsewhere.expect("it was looked at").wait().unwrap();
 }

@@ -11,7 +11,8 @@ use thalweg_io::sim::{SECTOR, SimRandom};
 
 use crate::journal::{Change, Entry};
 
-type Block = Arc<[u8]>;
+/// The bytes of a block.
+pub(crate) type Block = Arc<[u8]>;
 
 /// A block device at one moment of its journal.
 #[derive(Clone, Default)]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tempfile::NamedTempFile;
 use thalweg::config::BackendSetting;
 use thalweg::{Batch, OwnedShard, PartitionConfig};
 use thalweg_io::power;
@@ -120,9 +121,17 @@ fn heard(lines: impl Iterator<Item = String>) -> History {
 }
 
 /// One power cut after `ms`. Returns how many appends had been acknowledged.
-fn cut(kind: Kind, device: &Loop, at: &Path, round: u64, ms: u64) -> io::Result<Result<u64, String>> {
+///
+/// Before and after it the image has another device: a file system that another mount namespace of the host
+/// has copied lives on when it is unmounted here, and mounting its device again would show it without power.
+fn cut(kind: Kind, ms: u64) -> io::Result<Result<u64, String>> {
+    let (image, at) = (NamedTempFile::new()?, tempfile::tempdir()?);
+    let at = at.path();
+    image.as_file().set_len(DEVICE_BYTES)?;
+    kind.make(image.path())?;
+    let device = Loop::new(image.path(), true).or_else(|_| Loop::new(image.path(), false))?;
     let mounted = device.mount(kind, at)?;
-    let dir = at.join(format!("data-{round}"));
+    let dir = at.join("data");
     std::fs::create_dir(&dir)?;
     rustix::fs::syncfs(std::fs::File::open(at)?)?;
     let mut command = Command::new(std::env::current_exe()?);
@@ -141,9 +150,10 @@ fn cut(kind: Kind, device: &Loop, at: &Path, round: u64, ms: u64) -> io::Result<
     drop(child);
     let history = listening.join().map_err(|_| io::Error::other("the process said nonsense"))?;
     mounted.end()?;
+    drop(device);
+    let device = Loop::new(image.path(), false)?;
     let mounted = device.mount(kind, at)?;
     let checked = check(&dir, &history);
-    std::fs::remove_dir_all(&dir)?;
     mounted.end()?;
     Ok(checked.map(|()| history.acked(Moment::MAX).count() as u64))
 }
@@ -162,17 +172,12 @@ struct Cuts {
 }
 
 fn cuts_of(kind: Kind, cuts: u64) -> io::Result<Cuts> {
-    let (dir, at) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let file = dir.path().join("image");
-    std::fs::File::create(&file)?.set_len(DEVICE_BYTES)?;
-    kind.make(&file)?;
-    let device = Loop::new(&file, true).or_else(|_| Loop::new(&file, false))?;
     let mut random = SimRandom::new(setting("THALWEG_LIVE_SEED", 0), kind.name);
     let mut all = Cuts::default();
     for round in 0..cuts {
         let ms = 10 + random.below(240);
         all.cuts += 1;
-        match cut(kind, &device, at.path(), round, ms)? {
+        match cut(kind, ms)? {
             Ok(acked) => all.acked += acked,
             Err(why) => all.wrong.push(format!("{}, cut {round} after {ms} ms: {why}", kind.name)),
         }

@@ -36,9 +36,11 @@ pub(crate) fn pick(state: &State, config: &SegmentConfig) -> Option<Vec<FileNumb
         short.truncate(fan_in);
         return Some(short);
     }
-    let live_percent_min = u64::from(config.live_percent_min);
-    let sparse =
-        settled.filter(|segment| segment.live_bytes * 100 < segment.meta.batch_bytes * live_percent_min);
+    // The sizes come from the disk.
+    let live_percent_min = u128::from(config.live_percent_min);
+    let sparse = settled.filter(|segment| {
+        u128::from(segment.live_bytes) * 100 < u128::from(segment.meta.batch_bytes) * live_percent_min
+    });
     Some(vec![sparse.min_by_key(|segment| segment.meta.file)?.meta.file])
 }
 

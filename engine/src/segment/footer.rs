@@ -340,6 +340,9 @@ pub fn decode_footer(bytes: &[u8], trailer: &Trailer) -> Result<Footer, Malforme
             });
         }
         next_entry = end as u32;
+        if run.bytes > trailer.footer_position {
+            return Err(Malformed::Impossible { field: "run bytes", value: run.bytes });
+        }
         let mine = &entries[run.first_entry as usize..end as usize];
         let ordered = mine.windows(2).all(|pair| pair[0].end_offset <= pair[1].base_offset);
         let inside = mine.iter().all(|entry| {
