@@ -29,7 +29,11 @@ macro_rules! bugs {
                 use Planted::*;
                 matches!(
                     self,
-                    PartAnnouncedEarly | PartsShareGroup | JointPublishedUndecided | BrokenJointKept
+                    PartAnnouncedEarly
+                        | PartsShareGroup
+                        | JointPublishedUndecided
+                        | CutNotRecorded
+                        | BrokenJointKept
                 )
             }
         }
@@ -82,12 +86,10 @@ bugs! {
     BatchUnchecked,
     /// What is read from disk may be other batches than those the index names.
     PlaceUnchecked,
-    /// Index entries are not compared with their checksum.
+    /// Index entries are compared neither with their checksum nor with what lies where they point.
     IndexUnchecked,
     /// A failed read counts as the end of the log.
     ReadErrorIsEnd,
-    /// A WAL file gets its next life while somebody reads from it.
-    WalReusedWhileRead,
     /// Readers may hold all chunks of the tail cache.
     ViewsUnbounded,
     /// Segments that were opened for a read stay open.
@@ -142,8 +144,8 @@ bugs! {
     TombstonesDroppedAtOnce,
     /// Merging leaves a batch out.
     MergeLosesBatch,
-    /// Merged segments are read before the manifest has them.
-    MergedEarly,
+    /// Merged segments are removed before the manifest has what replaces them.
+    MergedRemovedEarly,
 
     // Opening.
 
@@ -175,8 +177,6 @@ bugs! {
     LastGroupForgotten,
     /// Where the log was cut is not recorded.
     CutNotRecorded,
-    /// A manifest may end before what groups say it held.
-    RevisionUnchecked,
     /// A part of an append over several shards stays though another is missing.
     BrokenJointKept,
 }

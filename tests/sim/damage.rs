@@ -1,5 +1,6 @@
 //! Damage to a disk at rest: what no disk should do to a file, at a place that matters.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use thalweg::segment::{ENTRY_BYTES, TRAILER_BYTES, Trailer};
@@ -11,17 +12,21 @@ use thalweg_io::sim::{Effect, FaultRule, OpKind, SECTOR, SimDisk, SimRandom};
 /// The WAL file that was begun last, with the positions of its groups.
 fn newest(disk: &SimDisk) -> Option<(PathBuf, Vec<u64>)> {
     let header = |path: PathBuf| Some((FileHeader::read(&disk.contents(&path)?).ok()?, path));
-    let (header, path) =
-        logs(disk).into_iter().filter_map(header).max_by_key(|(header, _)| header.sequence)?;
-    let bytes = disk.contents(&path)?;
-    let (mut groups, mut at) = (Vec::new(), BLOCK);
+    let (_, path) = logs(disk).into_iter().filter_map(header).max_by_key(|(header, _)| header.sequence)?;
+    let groups = groups(&disk.contents(&path)?).into_iter().map(|group| group.start as u64).collect();
+    Some((path, groups))
+}
+
+/// Where the groups of a file's present life lie.
+fn groups(bytes: &[u8]) -> Vec<Range<usize>> {
+    let (mut groups, mut at, mut sequence) = (Vec::new(), BLOCK, None);
     while let Some(Ok(group)) = bytes.get(at..).map(GroupHeader::read)
-        && group.sequence == header.sequence
+        && *sequence.get_or_insert(group.sequence) == group.sequence
     {
-        groups.push(at as u64);
+        groups.push(at..at + group.len as usize);
         at += (group.len as usize).next_multiple_of(BLOCK);
     }
-    Some((path, groups))
+    groups
 }
 
 /// Files in use: not those kept aside.
@@ -63,7 +68,10 @@ fn place(disk: &SimDisk, random: &mut SimRandom) -> Option<(PathBuf, u64)> {
         files.retain(|path| path.to_string_lossy().contains("MANIFEST"));
     }
     let path = pick(random, &files)?;
-    let at = pick(random, &written(&disk.contents(&path)?))?;
+    let blocks = written(&disk.contents(&path)?);
+    // What was written last to a manifest has the fewest traces elsewhere.
+    let last = path.to_string_lossy().contains("MANIFEST") && random.chance(0.5);
+    let at = if last { *blocks.last()? } else { pick(random, &blocks)? };
     Some((path, at))
 }
 
@@ -84,11 +92,38 @@ fn harm_index(disk: &SimDisk, random: &mut SimRandom) -> Option<String> {
     Some(format!("{}: bit {bit} of the index flipped", path.display()))
 }
 
+/// Writes the last group of the WAL, which is often a marker and holds nothing, over another one; or one
+/// group of a segment that was a WAL file over another of the same length.
+fn harm_group(disk: &SimDisk, random: &mut SimRandom) -> Option<String> {
+    let (path, last) = match random.chance(0.4) {
+        true => (newest(disk)?.0, true),
+        false => (pick(random, &logs(disk))?, false),
+    };
+    let bytes = disk.contents(&path)?;
+    let groups = groups(&bytes);
+    let from = if last { groups.last()?.clone() } else { pick(random, &groups)? };
+    let blocks = |group: &Range<usize>| group.len().div_ceil(BLOCK);
+    let alike = |group: &Range<usize>| group.len() == from.len() || last && blocks(group) == blocks(&from);
+    let marker = |group: &Range<usize>| {
+        !GroupHeader::read(&bytes[group.start..]).is_ok_and(|group| group.batch_count > 0)
+    };
+    let others = groups.iter().filter(|group| **group != from && alike(group) && !marker(group));
+    let others: Vec<_> = others.collect();
+    let to = pick(random, &others)?.start;
+    disk.patch(&path, to as u64, &bytes[from.start..][..blocks(&from) * BLOCK]);
+    Some(format!("{}: the group at {} written to {to}", path.display(), from.start))
+}
+
 /// Does something to one file, and says what. Losing several groups at the end together with the marker
 /// behind them leaves no trace, but for the manifest's note of a log that was `closed`.
 pub(crate) fn harm(disk: &SimDisk, closed: bool, random: &mut SimRandom) -> String {
     if random.chance(0.25)
         && let Some(what) = harm_index(disk, random)
+    {
+        return what;
+    }
+    if random.chance(0.2)
+        && let Some(what) = harm_group(disk, random)
     {
         return what;
     }

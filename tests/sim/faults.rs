@@ -1,5 +1,7 @@
 //! What goes wrong in a world, planned anew every now and then.
 
+use std::path::PathBuf;
+
 use thalweg_io::sim::{Effect, FaultRule, OpKind};
 
 use crate::swarm::Kind;
@@ -60,6 +62,9 @@ impl World<'_> {
             };
             let file = self.pick(&[".log", ".log", "MANIFEST", ""]);
             self.plan(FaultRule::new(OpKind::Read, effect).on(file).skip(soon % 5).times(times));
+            if self.random.chance(0.5) {
+                self.lose_write_of_next_file();
+            }
         }
         if self.due(Kind::Slow) {
             let (op, ns) =
@@ -87,7 +92,18 @@ impl World<'_> {
         }
     }
 
-    fn plan(&mut self, rule: FaultRule) {
+    /// A file that is made soon is not stored as it was written. A segment is read back before it counts,
+    /// and a WAL file is full of zeros anyway.
+    fn lose_write_of_next_file(&mut self) {
+        let number = |path: PathBuf| u64::from_str_radix(path.file_stem()?.to_str()?, 16).ok();
+        let files = self.host.disk.files().into_iter().map(|(path, _)| path);
+        let last = files.filter_map(number).max().unwrap_or(0);
+        let name = format!("/{:016x}.tmp", last + 1 + self.random.below(3));
+        let nth = self.random.below(3);
+        self.plan(FaultRule::new(OpKind::Write, Effect::Drop).on(name).skip(nth));
+    }
+
+    pub(crate) fn plan(&mut self, rule: FaultRule) {
         self.events.note(format!("fault: {rule:?}"));
         self.host.disk.plan(rule);
     }

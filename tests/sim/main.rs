@@ -25,6 +25,7 @@ mod counted;
 mod damage;
 mod events;
 mod faults;
+mod holdups;
 mod oracle;
 #[cfg(feature = "planted")]
 mod planted;

@@ -1,5 +1,6 @@
 //! What a world asks of the log, a step at a time.
 
+use bytes::Bytes;
 use thalweg::{Ack, AppendOptions, Batch, Header, Offset, PartitionConfig, Record, Retention};
 
 use crate::promises;
@@ -9,9 +10,6 @@ use crate::world::World;
 
 /// Most partitions at a time.
 const PARTITIONS_MAX: usize = 6;
-/// Appends of a burst, and the bytes in each: more than one group in flight does not take.
-const BURST: u32 = 30;
-const BURST_BYTES: usize = 5000;
 /// Most calls that wait at a time.
 const WAITING_MAX: usize = 40;
 /// When the wall clock of the disk begins, ms since the Unix epoch.
@@ -23,7 +21,12 @@ impl World<'_> {
             self.answer_all();
         }
         match self.random.below(100) {
-            0..3 if self.swarm.has(Kind::Bursts) => self.burst(),
+            0..3 if self.swarm.has(Kind::Bursts) => {
+                self.burst();
+                self.cut_between_answers();
+            }
+            3..5 if self.swarm.has(Kind::Slow) => self.hold_up(),
+            5..6 if self.swarm.has(Kind::Slow) => self.read_slowly(),
             0..42 => self.append(),
             42..46 => self.append_if(),
             46..52 if self.swarm.has(Kind::Joints) => self.append_jointly(),
@@ -63,15 +66,6 @@ impl World<'_> {
         }
     }
 
-    /// Appends that fill several groups, before the shard has its next turn.
-    fn burst(&mut self) {
-        for _ in 0..BURST {
-            let Some(name) = self.pick_partition() else { return };
-            let records = vec![self.record(BURST_BYTES)];
-            self.append_records(&name, AppendOptions::default(), records);
-        }
-    }
-
     pub(crate) fn pick_partition(&mut self) -> Option<String> {
         let count = self.oracle.there.len() as u64;
         let nth = (count > 0).then(|| self.random.below(count) as usize)?;
@@ -86,15 +80,21 @@ impl World<'_> {
         (0..count).map(|_| self.record(len)).collect()
     }
 
-    fn record(&mut self, len: usize) -> Record {
+    /// A value that there is only once.
+    pub(crate) fn value(&mut self, len: usize) -> Bytes {
         self.values += 1;
+        let mut value = self.values.to_le_bytes().to_vec();
+        value.resize(len.max(8), self.values as u8);
+        value.into()
+    }
+
+    pub(crate) fn record(&mut self, len: usize) -> Record {
+        let value = self.value(len);
         let number = self.values;
-        let mut value = number.to_le_bytes().to_vec();
-        value.resize(len.max(8), number as u8);
         let keyed = self.swarm.has(Kind::Compaction) || self.random.chance(0.3);
         let key = keyed.then(|| format!("key {}", self.random.below(6)).into_bytes().into());
         let tombstone = key.is_some() && self.random.chance(0.1);
-        let mut record = Record { key, value: (!tombstone).then(|| value.into()), ..Record::default() };
+        let mut record = Record { key, value: (!tombstone).then_some(value), ..Record::default() };
         if tombstone || self.random.chance(0.2) {
             // What has no value must be told from others too.
             let value = Some(number.to_le_bytes().to_vec().into());
@@ -129,7 +129,7 @@ impl World<'_> {
         self.append_records(name, options, records);
     }
 
-    fn append_records(&mut self, name: &str, options: AppendOptions, records: Vec<Record>) {
+    pub(crate) fn append_records(&mut self, name: &str, options: AppendOptions, records: Vec<Record>) {
         self.events.note(format!("append {} to {name}, {options:?}", records.len()));
         let Ok(partition) = self.log().partition(name) else { return };
         let batch = match records.as_slice() {

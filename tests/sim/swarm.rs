@@ -24,7 +24,7 @@ pub(crate) enum Kind {
     SyncErrors,
     /// Reads fail.
     ReadErrors,
-    /// Reads come back with a wrong bit, or from another place.
+    /// Reads come back with a wrong bit, or from another place; a write to a new segment is lost.
     Rot,
     /// The disk is full for a while.
     Full,
@@ -141,6 +141,13 @@ impl Swarm {
         swarm
     }
 
+    /// The same world with one kind.
+    #[cfg(feature = "planted")]
+    pub(crate) fn with(mut self, kind: Kind) -> Swarm {
+        self.on.insert(kind);
+        self
+    }
+
     /// The same world with fewer steps.
     pub(crate) fn shorter(&self, steps: u32) -> Swarm {
         Swarm { steps, ..self.clone() }
@@ -180,7 +187,9 @@ impl Swarm {
         config.group.linger_us = if self.has(Kind::Linger) { 200 } else { 0 };
         config.limits.queue_bytes_max = pick(&[16, 64, 1024]) << 10;
         if self.has(Kind::Bursts) {
-            (config.group.in_flight_max, config.limits.queue_bytes_max) = (3, 1 << 20);
+            // Twice that may wait at a time, which is enough for a group to begin beside another.
+            (config.group.bytes_max, config.group.in_flight_max) = (32 << 10, 3);
+            config.limits.queue_bytes_max = 1 << 20;
         }
         config.wal.file_bytes = if self.has(Kind::SmallWal) { 112 << 10 } else { 256 << 10 };
         config.wal.witness_after_us = pick(&[200, 2_000, 20_000]) as u32;

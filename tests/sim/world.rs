@@ -203,14 +203,16 @@ impl<'a> World<'a> {
         let off = self.host.disk.is_off();
         match end {
             End::Close if !off => {
-                let unknown = self.oracle.unknown;
-                let closed = self.host.take().map(|shard| shard.close());
+                let (unknown, faults) = (self.oracle.unknown, self.host.disk.faults_fired());
+                let closed = self.host.take().map(|shard| answered::closes(self, shard));
                 self.take_answers();
                 // The power may go off meanwhile, of what was planned before.
                 if closed == Some(Ok(())) && !self.host.disk.is_off() {
                     assert_eq!(self.oracle.unknown, unknown, "I20: a close leaves appends behind");
                     self.oracle.closed();
-                    if self.swarm.has(Kind::Damage) && self.random.chance(0.3) {
+                    // The manifest's note of where the log ends is one that may fail.
+                    let noted = !self.full && self.host.disk.faults_fired() == faults;
+                    if noted && self.swarm.has(Kind::Damage) && self.random.chance(0.3) {
                         promises::detected::told_when_closed(self);
                     }
                 }

@@ -153,8 +153,9 @@ impl<B: Backend> Core<B> {
         }
         let mut changes: Vec<_> = inputs.iter().map(|file| Change::SegmentRemoved(*file)).collect();
         changes.extend(built.iter().map(|built| Change::SegmentAdded(built.meta.clone())));
-        if planted(Planted::MergedEarly) {
+        if planted(Planted::MergedRemovedEarly) {
             self.adopt(&built, &replaced).await;
+            self.remove_merged(inputs).await;
         }
         if let Err(error) = self.commit_manifest(changes).await {
             let error = MaintainError::from(error);
@@ -163,9 +164,16 @@ impl<B: Backend> Core<B> {
             }
             return Err(error);
         }
-        if !planted(Planted::MergedEarly) {
+        if !planted(Planted::MergedRemovedEarly) {
             self.adopt(&built, &replaced).await;
+            self.remove_merged(inputs).await;
         }
+        self.metrics.borrow_mut().segments_merged += inputs.len() as u64;
+        Ok(())
+    }
+
+    /// Removes segments that nothing refers to any more.
+    async fn remove_merged(&self, inputs: &[FileNumber]) {
         for file in inputs {
             self.state_mut().segments.remove(file);
             self.files.forget(*file);
@@ -174,8 +182,6 @@ impl<B: Backend> Core<B> {
                 tracing::warn!(shard = self.shard.0, file = file.0, %error, "a merged segment stays on disk");
             }
         }
-        self.metrics.borrow_mut().segments_merged += inputs.len() as u64;
-        Ok(())
     }
 
     /// Writes the stretches: large ones to segments of their own, the others to one they share.
