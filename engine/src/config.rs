@@ -354,14 +354,15 @@ impl Config {
     }
 
     /// The numbers whose bounds depend on no other: path, value, least, most.
-    fn bounded(&self) -> [(&'static str, u64, u64, u64); 17] {
-        let Config { threads, wal, group, limits, segment, read, .. } = self;
+    fn bounded(&self) -> [(&'static str, u64, u64, u64); 18] {
+        let Config { threads, wal, commit, group, limits, segment, read, .. } = self;
         let any = u64::MAX;
         [
             ("shards", self.shards.unwrap_or(1).into(), 1, 1024),
             ("threads.poll_us", threads.poll_us.into(), 0, WAIT_US_MAX),
             ("wal.recovery_target_ms", wal.recovery_target_ms.into(), 10, 600_000),
             ("wal.witness_after_us", wal.witness_after_us.into(), 100, any),
+            ("commit.stuck_ms", commit.stuck_ms.into(), 1000, 3_600_000),
             ("group.linger_us", group.linger_us.into(), 0, WAIT_US_MAX),
             ("group.in_flight_max", group.in_flight_max.into(), 1, 64),
             ("limits.batch_bytes_max", limits.batch_bytes_max.into(), 1024, 1 << 30),

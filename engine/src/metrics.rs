@@ -17,6 +17,7 @@ pub(crate) struct Metrics {
     /// From durable to the caller's answer, ns.
     publish: Histogram<u64>,
     groups: u64,
+    pub groups_overdue: u64,
     markers: u64,
     records: u64,
     group_bytes: u64,
@@ -38,6 +39,7 @@ impl Default for Metrics {
             device: histogram(),
             publish: histogram(),
             groups: 0,
+            groups_overdue: 0,
             markers: 0,
             records: 0,
             group_bytes: 0,
@@ -71,6 +73,7 @@ impl Metrics {
     pub(crate) fn snapshot(&self) -> ShardStats {
         ShardStats {
             groups: self.groups,
+            groups_overdue: self.groups_overdue,
             markers: self.markers,
             records: self.records,
             group_bytes: self.group_bytes,
@@ -138,6 +141,8 @@ pub struct ShardStats {
     pub waiting_fetches: u64,
     /// Groups written, markers included.
     pub groups: u64,
+    /// Groups that the device took longer for than a tenth of `commit.stuck_ms`.
+    pub groups_overdue: u64,
     /// Idle markers among them.
     pub markers: u64,
     /// Records written.

@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use thalweg::Config;
 use thalweg::config::{BackendSetting, CommitSetting};
+use thalweg::{AppendError, Config, OwnedShard, PartitionConfig};
 use thalweg_io::sim::{SimDisk, SimOptions};
 use thalweg_tests::scoreboard;
 
@@ -162,4 +162,36 @@ fn a_request_that_hangs_is_never_acknowledged_and_loses_nothing() {
     assert!(hits * 10 > tried * 8, "{hits} of {tried} faults came");
     let shown = &wrong[..wrong.len().min(20)];
     assert!(wrong.is_empty(), "{} attempts are wrong\n{}", wrong.len(), shown.join("\n"));
+}
+
+#[test]
+fn a_device_that_never_answers_ends_the_shard_while_it_is_still_there() {
+    let mount = match Mount::new(true) {
+        Ok(mount) => mount,
+        Err(error) => return not_run("a device that never answers, on a FUSE file system", &error),
+    };
+    let _watch = Watch::new("a device that never answers".to_owned(), &mount.path());
+    mount.store().begin(None);
+    let mut config = settings(&mount, 0);
+    config.commit.stuck_ms = 1000;
+    let mut shard = OwnedShard::open(config).unwrap();
+    let creating = shard.log().start_create("p", PartitionConfig::default());
+    let partition = shard.block_on(creating).unwrap();
+    // The background does what it still has to do.
+    for _ in 0..50 {
+        while shard.turn() {}
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    mount.store().fail_next(Fault::Stuck);
+    // Elsewhere than in an append the fault would be waited for, not answered.
+    let error = (0..50).find_map(|_| {
+        let ticket = partition.append("record");
+        shard.block_on(ticket).err()
+    });
+    let error = error.expect("the fault hit no append");
+    assert!(matches!(error, AppendError::Halted { .. }) && error.needs_reopen(), "{error}");
+    assert!(error.to_string().contains("no answer from the device for 1000 ms"), "{error}");
+    // Closing waits for the device, which alone knows whether the bytes are on their way.
+    mount.tear_down();
+    shard.close().unwrap_err();
 }

@@ -69,6 +69,11 @@ impl Store {
         self.plan = None;
     }
 
+    /// The next request gets this fault.
+    pub(crate) fn fail_next(&mut self, fault: Fault) {
+        self.plan = Some(Plan { after: self.kinds.len() as u64, fault });
+    }
+
     /// How many changes there were.
     pub(crate) fn moment(&self) -> u64 {
         self.journal.len() as u64

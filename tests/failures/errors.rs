@@ -39,6 +39,35 @@ fn a_failed_write_stops_the_shard_and_nothing_is_acknowledged_after() {
 }
 
 #[test]
+fn a_device_that_does_not_answer_stops_the_shard_and_one_that_is_slow_does_not() {
+    const STUCK_MS: u64 = 30_000;
+    on_disks(async |mut host| {
+        host.open().await;
+        let p = host.create("p").await;
+        let mut end = fill(&mut host, &p, 0, 20).await;
+        let slow = |ms: u64| FaultRule::new(OpKind::Write, Effect::Delay(ms * 1_000_000)).on(".log");
+        host.disk.plan(slow(STUCK_MS - 2000));
+        end = fill(&mut host, &p, end, 1).await;
+        assert_eq!(host.stats().await.groups_overdue, 1);
+        host.disk.plan(slow(100 * STUCK_MS));
+        let tickets: Vec<_> = (0..50).map(|n| p.append(value(end + n))).collect();
+        for ticket in tickets {
+            let error = host.drive(ticket).await.unwrap_err();
+            assert!(matches!(error, AppendError::Halted { .. }), "{error}");
+            assert!(error.needs_reopen() && error.to_string().contains("for 30000 ms"), "{error}");
+        }
+        assert!(matches!(host.try_append(&p, "later").await, Err(AppendError::Halted { .. })));
+        host.disk.clear_faults();
+        host.reopen().await;
+        let p = host.partition("p");
+        let found = host.values(&p).await.1.len() as u64;
+        assert!((end..=end + 50).contains(&found), "{found} of {end} acknowledged records");
+        check(&mut host, 0, found).await;
+        assert_eq!(host.append(&p, value(found)).await, found);
+    });
+}
+
+#[test]
 fn a_wal_file_that_can_not_be_filled_is_replaced_before_it_is_used() {
     for kind in [OpKind::Write, OpKind::Sync] {
         on_disks(async |mut host| {

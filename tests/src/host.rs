@@ -198,6 +198,7 @@ pub trait HostExt: Host {
             total.segments += other.segments;
             total.records += other.records;
             total.groups += other.groups;
+            total.groups_overdue += other.groups_overdue;
             total.markers += other.markers;
             total.wal_files += other.wal_files;
             total.unsealed_bytes += other.unsealed_bytes;

@@ -4,11 +4,22 @@ use serde::{Deserialize, Serialize};
 use thalweg_io::CommitStrategy;
 
 /// How a group is made durable. Which way is fastest differs by device and kernel.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CommitConfig {
     /// The strategy; the default measures and takes the best.
     pub strategy: CommitSetting,
+    /// Longest that the device may leave a group without an answer, ms: then the shard stops and says so,
+    /// and what waited is told that it may be stored or not. 30 s is how long Linux waits by itself before
+    /// it gives up on a request to a SCSI disk. A strategy that commits on the shard's own thread waits with
+    /// the disk, and can't tell.
+    pub stuck_ms: u32,
+}
+
+impl Default for CommitConfig {
+    fn default() -> CommitConfig {
+        CommitConfig { strategy: CommitSetting::default(), stuck_ms: 30_000 }
+    }
 }
 
 /// The strategy by which a group is made durable.

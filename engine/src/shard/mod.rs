@@ -3,6 +3,7 @@
 pub(crate) mod core;
 pub(crate) mod format;
 pub(crate) mod owned;
+mod patience;
 pub(crate) mod polling;
 pub(crate) mod quarantine;
 pub(crate) mod query;

@@ -44,7 +44,8 @@ impl<B: Backend> Shard<B> {
         let idle = self.unproven() && self.in_flight.is_empty() && state.arrivals.is_empty();
         let witness =
             idle.then(|| self.last_durable.plus_us(u64::from(self.core.config.wal.witness_after_us)));
-        linger.into_iter().chain(witness).min()
+        let device = self.in_flight.front().map(|oldest| self.patience.next_look(oldest.formed.formed_at));
+        linger.into_iter().chain(witness).chain(device).min()
     }
 
     /// Sleeps until there may be something to do, or returns at once to have the caller look again.

@@ -15,6 +15,7 @@ use crate::append::{AppendError, Appended};
 use crate::mailbox::{Mailbox, Request};
 use crate::planted::{Planted, planted};
 use crate::shard::core::Core;
+use crate::shard::patience::{Look, Patience};
 use crate::shard::polling::Polling;
 
 /// Requests taken from the mailbox in one turn.
@@ -41,6 +42,7 @@ pub(crate) struct Shard<B: Backend> {
     /// Whether the manifest has been told, or is being told, that the log is closed.
     pub(crate) closed_noted: bool,
     pub(crate) polling: RefCell<Polling>,
+    pub(crate) patience: Patience,
     /// Kept to be used again.
     pub(crate) assigned: Vec<Assigned>,
     pub(crate) formed_pool: Vec<Formed>,
@@ -50,6 +52,7 @@ impl<B: Backend> Shard<B> {
     pub(crate) fn new(core: Rc<Core<B>>) -> Shard<B> {
         let last_durable = core.reactor.now();
         let polling = RefCell::new(Polling::new(core.config.threads.poll_us));
+        let patience = Patience::new(core.config.commit.stuck_ms);
         Shard {
             core,
             in_flight: VecDeque::new(),
@@ -60,6 +63,7 @@ impl<B: Backend> Shard<B> {
             held_up: false,
             closed_noted: false,
             polling,
+            patience,
             assigned: Vec::new(),
             formed_pool: Vec::new(),
         }
@@ -69,7 +73,8 @@ impl<B: Backend> Shard<B> {
     /// blocks. Returns whether there was anything to do.
     pub(crate) fn turn(&mut self) -> bool {
         let mut busy = self.core.reactor.poll_io();
-        let moved = self.reap() | self.drain();
+        let now = self.core.reactor.now();
+        let moved = self.reap() | self.drain(now) | self.wait_for_the_device(now);
         if moved {
             self.awake();
         }
@@ -84,10 +89,9 @@ impl<B: Backend> Shard<B> {
     }
 
     /// Moves requests from the mailbox to where they wait.
-    fn drain(&mut self) -> bool {
+    fn drain(&mut self, now: Nanos) -> bool {
         let core = self.core.clone();
         let mut drained = 0;
-        let now = core.reactor.now();
         while drained < DRAIN_MAX && self.takes_arrivals() {
             let Some(request) = core.mailbox.receive() else { break };
             drained += 1;
@@ -102,6 +106,31 @@ impl<B: Backend> Shard<B> {
             core.mailbox.release(0);
         }
         drained > 0
+    }
+
+    /// Stops the shard if the device has not answered for `commit.stuck_ms`. What is on its way may be
+    /// stored or not: its callers are told so, instead of waiting for ever.
+    fn wait_for_the_device(&mut self, now: Nanos) -> bool {
+        let Some(oldest) = self.in_flight.front() else { return false };
+        let group = oldest.formed.number;
+        match self.patience.look(group, now) {
+            Look::Waits => false,
+            Look::Overdue => {
+                self.core.metrics.borrow_mut().groups_overdue += 1;
+                let (shard, ms) = (self.core.shard.0, self.patience.overdue_ms());
+                tracing::warn!(shard, %group, ms, "the device has not answered for a group");
+                false
+            }
+            Look::Stuck => {
+                let Some(InFlight { formed, .. }) = self.in_flight.pop_front() else { return false };
+                let ms = self.core.config.commit.stuck_ms;
+                self.stop(
+                    formed,
+                    &format!("group {group}: no answer from the device for {ms} ms (commit.stuck_ms)"),
+                );
+                true
+            }
+        }
     }
 
     /// What has arrived waits in the mailbox, whose bound its senders feel, rather than in here.
