@@ -1,46 +1,59 @@
 //! What recovery drops or refuses rests on a read, and a read may come from another place or with a
-//! wrong bit. Such a place is read again, until two answers are the same.
+//! wrong bit. Such a place is read again, until two answers are the same, or three of answers that differ.
 
 use std::io;
 
 use thalweg_io::{AlignedBuf, BLOCK, Backend, FileId, Reactor};
 
-/// Answers that may all differ before the device counts as one that can't be read.
-pub(crate) const READS_MAX: usize = 4;
+/// Answers after which a device without enough equal ones counts as one that can't be read.
+pub(crate) const READS_MAX: usize = 8;
+/// Equal answers that settle a place if there is no other answer, and if there is one: a device that has
+/// misread a place may do so again, and zeros from elsewhere are like other zeros from elsewhere.
+const EQUAL_MIN: usize = 2;
+const EQUAL_IN_DOUBT_MIN: usize = 3;
 /// Bytes of one request.
 const REQUEST_BYTES: usize = 1 << 20;
 
-/// Reads again what was `seen` from byte `position` on, a multiple of 4,096. Returns the bytes that two
-/// reads agree on, if they are others than those. Past the end of the file there are zeros.
+/// Reads again what was `seen` from byte `position` on, a multiple of 4,096, until enough answers are the
+/// same. Returns those bytes if they are others than what was seen. Past the end of the file there are zeros.
 ///
 /// # Errors
-/// The host's, and one that says what to do if no two of [`READS_MAX`] answers are the same.
+/// The host's, and one that says what to do if [`READS_MAX`] answers settle nothing.
 pub(crate) async fn settle<B: Backend>(
     reactor: &Reactor<B>,
     file: FileId,
     position: u64,
     seen: &[u8],
 ) -> io::Result<Option<Vec<u8>>> {
-    let mut others: Vec<Vec<u8>> = Vec::new();
-    while others.len() + 1 < READS_MAX {
+    let (mut seen_times, mut others) = (1, Vec::<(Vec<u8>, usize)>::new());
+    for _ in 1..READS_MAX {
         let again = read(reactor, file, position, seen.len()).await?;
-        let is_first = again == seen;
-        if is_first || others.contains(&again) {
-            if !others.is_empty() {
-                tracing::warn!(position, len = seen.len(), "the device misread a place; read again");
-            }
-            return Ok((!is_first).then_some(again));
+        if again == seen {
+            seen_times += 1;
+        } else if let Some((_, times)) = others.iter_mut().find(|(other, _)| *other == again) {
+            *times += 1;
+        } else {
+            others.push((again, 1));
         }
-        others.push(again);
+        let least = if others.is_empty() { EQUAL_MIN } else { EQUAL_IN_DOUBT_MIN };
+        let settled = others.iter().position(|(_, times)| *times >= least);
+        if seen_times < least && settled.is_none() {
+            continue;
+        }
+        if !others.is_empty() {
+            tracing::warn!(position, len = seen.len(), "the device misread a place; read again");
+        }
+        return Ok(settled.map(|at| others.swap_remove(at).0));
     }
     Err(io::Error::other(format!(
-        "{READS_MAX} reads of {} B from byte {position} on gave {READS_MAX} answers: the device or the way \
-         to it misreads; look at the kernel's log and the device's health, then open again",
-        seen.len()
+        "{READS_MAX} reads of {} B from byte {position} on gave {} answers: the device or the way to it \
+         misreads; look at the kernel's log and the device's health, then open again",
+        seen.len(),
+        others.len() + 1
     )))
 }
 
-/// Reads `len` bytes until two answers are the same.
+/// Reads `len` bytes until enough answers are the same.
 ///
 /// # Errors
 /// As [`settle`].
@@ -98,12 +111,28 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_one_that_came_twice() {
-        for misread in [0, 1, 2] {
+    fn the_answer_is_one_that_came_often_enough() {
+        for misread in [0, 1, 2, 5] {
             assert_eq!(settled(misread).unwrap(), [7; BLOCK], "{misread}");
         }
-        let error = settled(4).unwrap_err().to_string();
-        assert!(error.contains("4 reads of 4096 B from byte 0 on gave 4 answers"), "{error}");
+        let error = settled(8).unwrap_err().to_string();
+        assert!(error.contains("8 reads of 4096 B from byte 0 on gave 8 answers"), "{error}");
+    }
+
+    #[test]
+    fn two_wrong_answers_that_are_the_same_are_not_the_answer() {
+        let disk = SimDisk::new(7);
+        disk.put("f", &[[7; BLOCK], [0; BLOCK], [0; BLOCK]].concat());
+        // The first and the third read come from other places, which hold zeros.
+        for skip in [0, 1] {
+            disk.plan(FaultRule::new(OpKind::Read, Effect::Misdirect).skip(skip));
+        }
+        let reactor = Reactor::new(disk.backend());
+        reactor.block_on(async {
+            let (file, _) = reactor.open("f", OpenMode::Read).await.unwrap();
+            assert_eq!(read_settled(&reactor, file, 0, BLOCK).await.unwrap(), [7; BLOCK]);
+        });
+        assert_eq!(disk.faults_fired(), 2);
     }
 
     #[test]

@@ -39,6 +39,78 @@ fn a_failed_write_stops_the_shard_and_nothing_is_acknowledged_after() {
 }
 
 #[test]
+fn files_that_an_edit_replaced_stay_until_that_edit_is_stored() {
+    let mut refused = 0;
+    for (seed, skip) in (0..4).flat_map(|seed| (0..16).map(move |skip| (seed, skip))) {
+        let mut config = small();
+        (config.segment.merge_fan_in, config.segment.promote_partitions_max) = (2, 0);
+        let mut host = Sim::new(config, seed);
+        block_on(async {
+            host.open().await;
+            // Several partitions, so that segments are shared, and merged.
+            let others = [host.create("q").await, host.create("r").await];
+            let p = host.create("p").await;
+            // The edit is read from the page cache from now on, and is not on the disk.
+            host.disk.plan(FaultRule::new(OpKind::Sync, Effect::Error(EIO)).on("MANIFEST").skip(skip));
+            let mut end = 0;
+            while let Ok(at) = host.try_append(&p, value(end)).await {
+                end = at.base_offset.0 + 1;
+                let _ = host.try_append(&others[end as usize % 2], value(0)).await;
+                if end % 20 == 0 && host.log().ended().is_none() {
+                    host.pause(2).await;
+                }
+            }
+            drop(host.take());
+            // What was read is to be stored again, and can't be.
+            host.disk.plan(FaultRule::new(OpKind::Open, Effect::Error(EIO)).on("MANIFEST").skip(1));
+            refused += u64::from(host.try_open().await.is_err());
+            drop(host.take());
+            host.disk.clear_faults();
+            host.disk.crash();
+            host.reopen().await;
+            let p = host.partition("p");
+            let found = host.values(&p).await.1.len() as u64;
+            assert!((end..=end + 1).contains(&found), "seed {seed}, skip {skip}: {found} of {end}");
+            check(&mut host, 0, found).await;
+        });
+    }
+    assert!(refused > 40, "{refused}");
+}
+
+#[test]
+fn what_is_dropped_is_said_once_and_recorded_or_the_log_does_not_open() {
+    let (mut said, mut failed) = (0, 0);
+    for seed in 0..40 {
+        let mut host = Sim::new(small(), seed);
+        block_on(async {
+            host.open().await;
+            let p = host.create("p").await;
+            let end = fill(&mut host, &p, 0, 3).await;
+            host.disk.fail_next(OpKind::Write, ".log", EIO);
+            host.try_append(&p, value(end)).await.unwrap_err();
+            drop(host.take());
+            // What the failed write has left is recorded by another write, which fails, too.
+            host.disk.fail_next(OpKind::Write, ".log", EIO);
+            failed += u64::from(host.try_open().await.is_err());
+            host.disk.clear_faults();
+            host.reopen().await;
+            said += u64::from(host.shard().recovery().dropped.is_some());
+            host.reopen().await;
+            assert_eq!(host.shard().recovery().dropped, None, "seed {seed}");
+            let p = host.partition("p");
+            let found = host.values(&p).await.1.len() as u64;
+            assert!((end..=end + 1).contains(&found), "seed {seed}: {found} of {end}");
+            for offset in found..found + 5 {
+                assert_eq!(host.append(&p, value(offset)).await, offset);
+            }
+            host.reopen().await;
+            check(&mut host, 0, found + 5).await;
+        });
+    }
+    assert!(said > 0 && failed > 0, "{said} said, {failed} failed");
+}
+
+#[test]
 fn a_device_that_does_not_answer_stops_the_shard_and_one_that_is_slow_does_not() {
     const STUCK_MS: u64 = 30_000;
     on_disks(async |mut host| {

@@ -345,19 +345,18 @@ impl<B: Backend> Shard<B> {
         true
     }
 
-    /// Writes a marker and waits until it is durable: what recovery cut off is then on record.
+    /// Writes a marker and waits until it is durable: what recovery cut off is then on record. Returns
+    /// whether there was room for it.
     ///
     /// # Errors
-    /// The host's, or that there is no file to write it to.
-    pub(crate) async fn record_cut(&mut self) -> std::io::Result<()> {
+    /// The host's. The shard must not go on: the marker has a number, and is not there.
+    pub(crate) async fn record_cut(&mut self) -> std::io::Result<bool> {
         self.mark();
-        let Some(flight) = self.in_flight.pop_front() else {
-            return Err(std::io::ErrorKind::StorageFull.into());
-        };
+        let Some(flight) = self.in_flight.pop_front() else { return Ok(false) };
         flight.pending.await.result?;
         self.flushed(flight.formed);
         self.publish_decided();
-        Ok(())
+        Ok(true)
     }
 
     /// Takes completed writes, in order, and publishes what they made durable.

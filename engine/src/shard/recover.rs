@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use thalweg_io::{AlignedBuf, BLOCK, Backend, BufferPool, Op, OpenMode, Reactor, Region};
+use thalweg_io::{AlignedBuf, BLOCK, Backend, BufferPool, Entry, Op, OpenMode, Reactor, Region};
 
 use crate::config::Config;
 use crate::governor::{Governor, Pace, Work};
@@ -212,17 +212,21 @@ impl<B: Backend> Recovering<B> {
         let (mut state, groups) = self.found().replay(region)?;
         self.found().check_coverage(&state)?;
         // Nothing was changed so far; from here on nothing can be refused.
-        self.tidy_directory().await.map_err(io)?;
-        let dropped = self.describe_dropped(cut);
-        if let Some(dropped) = &dropped {
-            tracing::warn!(shard = self.place.shard.0, dropped, "dropped an unfinished write");
-            self.keep_dropped().await.map_err(io)?;
-        }
+        let entries = self.reactor.list(&self.place.dir).await.map_err(io)?;
+        self.remove_unfinished(&entries).await.map_err(io)?;
         let manifest_file = {
             let directory = self.place.superblock.directory;
             ManifestFile::resume(&self.reactor, &self.place.dir, self.place.shard, directory, &self.loaded)
                 .await?
         };
+        // Now what was read of the manifest is stored: an edit whose sync had failed may have been in the
+        // page cache alone, and without it the log needs the files that it had replaced.
+        self.set_aside_unknown(&entries).await.map_err(io)?;
+        let dropped = self.describe_dropped(cut);
+        if let Some(dropped) = &dropped {
+            tracing::warn!(shard = self.place.shard.0, dropped, "dropped an unfinished write");
+            self.keep_dropped().await.map_err(io)?;
+        }
         self.fill_spares(&state).await.map_err(io)?;
         let report = RecoveryReport {
             shard: self.place.shard.0,
@@ -244,11 +248,12 @@ impl<B: Backend> Recovering<B> {
         let mut shard = Shard::new(core.clone());
         // The last group may have been acknowledged: from now on that can be proved.
         shard.witnessed = marked;
-        if fresh && !planted(Planted::CutNotRecorded) {
-            let recorded = shard.record_cut().await;
+        if (fresh || report.dropped.is_some()) && !planted(Planted::CutNotRecorded) {
+            let io = |source| RecoverError::Io { path: core.dir.clone(), source };
+            let recorded = shard.record_cut().await.map_err(io)?;
             // Other shards rely on the cut of a joint append; else a later opening cuts again.
-            if cut.is_some() {
-                recorded.map_err(|source| RecoverError::Io { path: core.dir.clone(), source })?;
+            if cut.is_some() && !recorded {
+                return Err(io(io::ErrorKind::StorageFull.into()));
             }
         }
         core.start_maintenance();
@@ -256,30 +261,36 @@ impl<B: Backend> Recovering<B> {
         Ok((shard, report))
     }
 
-    /// Removes what an earlier life left half made; moves what nobody knows out of the way.
-    async fn tidy_directory(&self) -> io::Result<()> {
+    /// Removes what an earlier life left half made.
+    async fn remove_unfinished(&self, entries: &[Entry]) -> io::Result<()> {
+        for entry in entries.iter().filter(|entry| entry.name.ends_with(".tmp")) {
+            self.reactor.run(Op::Remove { path: self.place.dir.join(&entry.name) }).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves what nobody knows out of the way: a segment that was finished just before a crash, or a file
+    /// from elsewhere.
+    async fn set_aside_unknown(&self, entries: &[Entry]) -> io::Result<()> {
         let manifest = &self.loaded.manifest;
         let quarantine = Quarantine::new(&self.reactor, &self.place.dir);
         let mut moved = false;
-        for entry in self.reactor.list(&self.place.dir).await? {
+        for entry in entries {
             let path = self.place.dir.join(&entry.name);
-            let known = file_number(&entry.name).is_none_or(|number| manifest.knows(number));
-            if entry.name.ends_with(".tmp") {
-                self.reactor.run(Op::Remove { path }).await?;
-            } else if !known {
-                // A segment that was finished just before a crash, or a file from elsewhere.
-                let made = if moved { Ok(()) } else { quarantine.make().await };
-                match made {
-                    Err(error) if is_full(&error) => {
-                        tracing::warn!(file = %path.display(), "not in the manifest; no space to move it");
-                        continue;
-                    }
-                    made => made?,
-                }
-                moved = true;
-                tracing::warn!(file = %path.display(), "not in the manifest; moved to quarantine");
-                quarantine.take(&entry.name).await?;
+            if file_number(&entry.name).is_none_or(|number| manifest.knows(number)) {
+                continue;
             }
+            let made = if moved { Ok(()) } else { quarantine.make().await };
+            match made {
+                Err(error) if is_full(&error) => {
+                    tracing::warn!(file = %path.display(), "not in the manifest; no space to move it");
+                    continue;
+                }
+                made => made?,
+            }
+            moved = true;
+            tracing::warn!(file = %path.display(), "not in the manifest; moved to quarantine");
+            quarantine.take(&entry.name).await?;
         }
         quarantine.prune().await
     }
