@@ -227,9 +227,7 @@ impl<'a> World<'a> {
             }
         }
         drop(self.host.take());
-        // A close may have been what lost something.
-        let doomed = end == End::Close && self.may_be_doomed();
-        if doomed || self.host.disk.is_off() {
+        if self.host.disk.is_off() {
             self.host.disk.crash();
             self.counted.crash_points += 1;
         }
