@@ -47,6 +47,20 @@ fn every_promise_is_kept_in_every_world() {
     });
 }
 
+/// Worlds behind the first ones that something was found in.
+const FOUND: [u64; 1] = [
+    1998, // a shard that waited for a spare WAL file turned without rest, and a read did not end
+];
+
+#[test]
+fn what_was_found_once_is_not_there_any_more() {
+    for seed in FOUND {
+        run::worlds("whole lives", &(seed..seed + 1), |seed| {
+            shrink::live(&Swarm::draw(seed)).map(|lived| lived.counted)
+        });
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_world() {
     run::worlds("whole lives, twice", &run::seeds("THALWEG_SIM_SAME", 200), |seed| {

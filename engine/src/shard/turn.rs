@@ -209,8 +209,9 @@ impl<B: Backend> Shard<B> {
         let mut state = self.core.state_mut();
         state.roll_wanted = false;
         // A file that nothing was written to since is not worth a new life.
-        if state.wal.active.as_ref().is_some_and(|active| active.batch_bytes > 0) {
-            state.wal.roll(salt, now_ms);
+        let due = state.wal.active.as_ref().is_some_and(|active| active.batch_bytes > 0);
+        // Without a spare that is ready it is asked for again: nobody is woken to ask at once.
+        if due && state.wal.roll(salt, now_ms) {
             self.core.maintain.notify(usize::MAX);
         }
     }
