@@ -129,6 +129,21 @@ def imports(tree):
                 line = next((line for _, line, *_ in find(tree.of(manifest), name)), 1)
                 yield manifest, line, f"{folder} must not depend on {to or needed['path']}: imports point down"
 
+def planted(tree):
+    """Bugs on purpose are for the tests alone: no other crate may have them switched on."""
+    for package in tree.packages:
+        manifest = package["manifest_path"]
+        if manifest.startswith("tests/"):
+            continue
+        enabled = [name for name, on in package["features"].items() if name != "planted"
+                   and any(re.fullmatch(r"(?:.*/)?planted", each) for each in on)]
+        enabled += [needed["name"] for needed in package["dependencies"] if "planted" in needed["features"]]
+        if "planted" in package["features"] and not manifest.startswith(("io/", "engine/")):
+            enabled.append("planted")
+        for name in enabled:
+            line = next((line for _, line, *_ in find(tree.of(manifest), rf"\b{re.escape(name)}\b.*planted|^planted")), 1)
+            yield manifest, line, f"`{name}` switches planted bugs on: only tests/ may"
+
 def unsafe_explained(tree):
     for path, line, _, match in find(tree.code.items(), r"\bunsafe\b(\s+(?:extern\s+)?fn\s+\w)?"):
         lines, above = list(zip(tree.text[path].split("\n"), tree.code[path].split("\n"))), ""
@@ -178,6 +193,7 @@ RULES = {  # each gives path, line, and what is wrong and what to do
     "top_level": lambda tree: ((path, 1, "has no place at the top: move it into a folder")
                                for path in tree.paths if path.split("/")[0] not in TOP and path[0] != "."),
     "imports": imports,
+    "planted": planted,
     "unsafe_place": lambda tree: find((file for file in tree.code.items() if file[0][:3] != "io/"),
                                       r"\bunsafe\b", "`unsafe` outside io/: move it behind a safe function there"),
     "unsafe_forbidden": lambda tree: ((root, 1, "lacks `#![forbid(unsafe_code)]`: add it") for root in tree.roots
@@ -202,7 +218,10 @@ PLANTED = r'''
 == ../elsewhere/Cargo.toml: package = { name = "elsewhere", edition = "2024" }
 == ../elsewhere/src/lib.rs: // empty
 == cli/Cargo.toml: package = { name = "thalweg-cli", edition = "2024" }
+dependencies.thalweg-io = { path = "../io", features = ["planted"] } # ~planted
 == io/Cargo.toml: package = { name = "thalweg-io", edition = "2024" }
+features.planted = []
+features.default = ["planted"] # ~planted
 dependencies.elsewhere-too = "1"
 dependencies.elsewhere.path = "../../elsewhere" # ~imports
 == engine/Cargo.toml: package = { name = "thalweg", edition = "2024" }

@@ -73,6 +73,11 @@ mod names;
 mod open;
 mod partition;
 mod partitions;
+#[cfg(not(feature = "planted"))]
+mod planted;
+#[cfg(feature = "planted")]
+#[doc(hidden)]
+pub mod planted;
 pub mod probe;
 mod read;
 pub mod record;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use thalweg_io::{Backend, Op, Reactor};
 
 use crate::governor::Governor;
+use crate::planted::{Planted, planted};
 
 /// Renames `from` to `to`, in the same directory, and makes that durable.
 ///
@@ -17,7 +18,11 @@ use crate::governor::Governor;
 pub(crate) async fn put<B: Backend>(reactor: &Reactor<B>, from: PathBuf, to: PathBuf) -> io::Result<()> {
     let dir = to.parent().map(PathBuf::from).unwrap_or_default();
     reactor.run(Op::Rename { from, to }).await?;
-    reactor.run(Op::SyncDir { path: dir }).await
+    let synced = reactor.run(Op::SyncDir { path: dir.clone() }).await;
+    if synced.is_err() && planted(Planted::DirectorySyncRetried) {
+        return reactor.run(Op::SyncDir { path: dir }).await;
+    }
+    synced
 }
 
 impl<B: Backend> Governor<B> {
@@ -26,7 +31,10 @@ impl<B: Backend> Governor<B> {
     /// # Errors
     /// As [`put`].
     pub(crate) async fn put(&self, from: PathBuf, to: PathBuf) -> io::Result<()> {
-        let _alone = self.naming().lock().await;
+        let _alone = match planted(Planted::NamesTogether) {
+            true => None,
+            false => Some(self.naming().lock().await),
+        };
         put(self.reactor(), from, to).await
     }
 }

@@ -10,6 +10,7 @@ use thalweg_io::{Backend, Op, OpenMode, Reactor};
 
 use crate::config::{Config, ConfigError, WalConfig};
 use crate::ids::{GroupNumber, ShardId};
+use crate::planted::{Planted, planted};
 use crate::shard::format::{WAL_FILES_FIRST, format};
 use crate::shard::recover::{FoundJoint, RecoverError, ShardPlace};
 use crate::superblock::{self, SUPERBLOCK_NAME, Superblock};
@@ -237,7 +238,7 @@ pub(crate) fn decide_joints(shards: &[JointsOfShard]) -> BTreeMap<ShardId, Group
                 standing.find(|joint| !joint.shards.iter().all(|id| has_part(*id, joint.transaction)));
             broken.map(|joint| (shard.shard, joint.group))
         });
-        let Some((shard, group)) = broken else { return cuts };
+        let Some((shard, group)) = broken.filter(|_| !planted(Planted::BrokenJointKept)) else { return cuts };
         cuts.insert(shard, group);
     }
 }

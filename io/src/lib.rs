@@ -26,6 +26,11 @@ pub mod glommio;
 pub mod lock;
 pub mod memory;
 pub mod pin;
+#[cfg(not(feature = "planted"))]
+mod planted;
+#[cfg(feature = "planted")]
+#[doc(hidden)]
+pub mod planted;
 pub mod power;
 mod pwrite;
 pub mod reactor;

@@ -20,6 +20,7 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::backend::BLOCK;
 pub use crate::buffer::{AlignedBuf, BufferPool};
+use crate::planted::{Planted, planted};
 
 /// The tail cache's memory: `chunks` pieces of `chunk_bytes`, handed out and taken back.
 pub struct Region {
@@ -220,6 +221,13 @@ impl ChunkView {
     #[must_use]
     pub fn chunk(&self) -> &Chunk {
         &self.chunk
+    }
+
+    /// Lets go of the chunk, as dropping the view does.
+    pub fn release(self) {
+        if planted(Planted::ChunkRecycledWhileHeld) && self.holders() > 1 {
+            let _ = self.chunk.region.free.push(self.chunk.index);
+        }
     }
 
     /// How many views, writers and caches hold the chunk.

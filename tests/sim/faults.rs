@@ -1,5 +1,7 @@
 //! What goes wrong in a world, planned anew every now and then.
 
+use std::path::PathBuf;
+
 use thalweg_io::sim::{Effect, FaultRule, OpKind};
 
 use crate::swarm::Kind;
@@ -32,10 +34,11 @@ impl World<'_> {
             let changes = [OpKind::Write, OpKind::Write, OpKind::Rename, OpKind::Remove, OpKind::Open];
             let more = [OpKind::Allocate, OpKind::Truncate, OpKind::Write];
             let op = if self.random.chance(0.7) { self.pick(&changes) } else { self.pick(&more) };
-            let (file, errno) = (self.pick(&FILES), self.pick(&[EIO, EIO, ENOSPC]));
+            let failures = [Effect::Error(EIO), Effect::Error(EIO), Effect::Error(ENOSPC), Effect::Short];
+            let (file, nth) = (self.pick(&FILES), self.pick(&[0, 1, 2, 3]));
             // What is opened under another name is read.
             let file = if op == OpKind::Open { ".tmp" } else { file };
-            self.plan(FaultRule::new(op, Effect::Error(errno)).on(file).skip(soon));
+            self.plan(FaultRule::new(op, failures[nth].clone()).on(file).skip(soon));
         }
         if self.due(Kind::SyncErrors) {
             let rule = if self.random.chance(0.3) {
@@ -52,15 +55,22 @@ impl World<'_> {
             self.plan(FaultRule::new(op, Effect::Error(EIO)).on(file).skip(soon % 10).times(times));
         }
         if self.due(Kind::Rot) {
-            let effect = if self.random.chance(0.5) { Effect::FlipBit } else { Effect::Misdirect };
+            // The same wrong answer twice is more than an opening can tell.
+            let (effect, times) = match self.random.chance(0.5) {
+                true => (Effect::FlipBit, 1 + self.random.below(4)),
+                false => (Effect::Misdirect, 1),
+            };
             let file = self.pick(&[".log", ".log", "MANIFEST", ""]);
-            self.plan(FaultRule::new(OpKind::Read, effect).on(file).skip(soon % 5));
+            self.plan(FaultRule::new(OpKind::Read, effect).on(file).skip(soon % 5).times(times));
+            if self.random.chance(0.5) {
+                self.lose_write_of_next_file();
+            }
         }
         if self.due(Kind::Slow) {
             let (op, ns) =
                 (self.pick(&[OpKind::Write, OpKind::Sync, OpKind::Read]), self.random.below(20_000_000));
-            let times = 1 + self.random.below(5);
-            self.plan(FaultRule::new(op, Effect::Delay(ns)).skip(soon).times(times));
+            let (file, times) = (self.pick(&FILES), 1 + self.random.below(5));
+            self.plan(FaultRule::new(op, Effect::Delay(ns)).on(file).skip(soon).times(times));
         }
         if self.due(Kind::Full) {
             let used = ROOMY.saturating_sub(self.host.disk.free_bytes());
@@ -82,7 +92,18 @@ impl World<'_> {
         }
     }
 
-    fn plan(&mut self, rule: FaultRule) {
+    /// A file that is made soon is not stored as it was written. A segment is read back before it counts,
+    /// and a WAL file is full of zeros anyway.
+    fn lose_write_of_next_file(&mut self) {
+        let number = |path: PathBuf| u64::from_str_radix(path.file_stem()?.to_str()?, 16).ok();
+        let files = self.host.disk.files().into_iter().map(|(path, _)| path);
+        let last = files.filter_map(number).max().unwrap_or(0);
+        let name = format!("/{:016x}.tmp", last + 1 + self.random.below(3));
+        let nth = self.random.below(3);
+        self.plan(FaultRule::new(OpKind::Write, Effect::Drop).on(name).skip(nth));
+    }
+
+    pub(crate) fn plan(&mut self, rule: FaultRule) {
         self.events.note(format!("fault: {rule:?}"));
         self.host.disk.plan(rule);
     }
@@ -95,6 +116,7 @@ impl World<'_> {
 
     /// Whether a read may fail now.
     pub(crate) fn reads_may_fail(&self) -> bool {
-        self.swarm.has(Kind::ReadErrors) || self.swarm.has(Kind::Rot)
+        let kinds = [Kind::ReadErrors, Kind::Rot];
+        self.host.disk.is_off() || kinds.into_iter().any(|kind| self.swarm.has(kind))
     }
 }

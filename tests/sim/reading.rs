@@ -2,18 +2,25 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use thalweg::{BatchView, FetchError, Offset, ReadFrom, ReadLevel, Reader};
+use thalweg_io::sim::{Effect, FaultRule, OpKind};
 use thalweg_tests::{Found, Row, Truth, in_order};
 
 use crate::promises::unread::Held;
 use crate::promises::{self, answered, keep};
 use crate::world::World;
 
-/// Batches that a waiting reader takes at a time, and holds at most.
+/// Batches that a waiting reader takes at a time.
 const TAKEN_MAX: usize = 8;
+/// How long a slow read takes, ns of virtual time, and bursts meanwhile: enough for files to come round.
+const SLOW_NS: u64 = 1_000_000_000;
+const SLOW_BURSTS: u32 = 4;
+/// Batches that it holds at most.
+const HELD_MAX: usize = 32;
 
 /// A reader that waits at the end.
 pub(crate) struct Watcher {
@@ -64,8 +71,46 @@ impl World<'_> {
         let from = if self.random.chance(0.2) { start } else { from };
         self.events.note(format!("read {name} from {from}"));
         let partition = self.log().partition(&name).expect("it is there");
+        let reader = partition.read(ReadFrom::Offset(Offset(from))).to_end();
+        self.read_to_end(&name, from..end, reader, Vec::new());
+    }
+
+    /// Reads what was appended a while ago, and the disk takes long: the log goes on meanwhile, and its
+    /// files get other lives, in which the like of it lies in the same places.
+    pub(crate) fn read_slowly(&mut self) {
+        let Some(name) = self.pick_partition() else { return };
+        if !self.oracle.there[&name].trims.is_empty() {
+            return;
+        }
+        let from = self.oracle.there[&name].end();
+        self.burst_to(&name);
+        self.answer_all();
+        let Some(truth) = self.oracle.there.get(&name) else { return };
+        let end = truth.end();
+        if self.host.disk.is_off() || self.ended() {
+            return;
+        }
+        self.events.note(format!("read {name} from {from}, slowly"));
+        self.plan(FaultRule::new(OpKind::Read, Effect::Delay(SLOW_NS)).on(".log").times(2));
+        let partition = self.log().partition(&name).expect("it is there");
         let mut reader = partition.read(ReadFrom::Offset(Offset(from))).to_end();
         let mut all = Vec::new();
+        while let Poll::Ready(Some(Ok(batch))) =
+            pin!(reader.next_batch()).poll(&mut Context::from_waker(Waker::noop()))
+        {
+            all.extend(rows(&batch));
+        }
+        for _ in 0..SLOW_BURSTS {
+            self.burst_to(&name);
+            self.answer_all();
+        }
+        if self.oracle.there.contains_key(&name) {
+            self.read_to_end(&name, from..end, reader, all);
+        }
+    }
+
+    /// Reads on to the end and compares: what was there in `asked` when the reader began must be.
+    fn read_to_end(&mut self, name: &str, asked: Range<u64>, mut reader: Reader, mut all: Vec<Row>) {
         loop {
             match self.drive(reader.next_batch()) {
                 None => return,
@@ -78,15 +123,16 @@ impl World<'_> {
                 }
             }
         }
+        let Ok(partition) = self.log().partition(name) else { return };
         let Some(Some(info)) = self.drive(partition.describe()) else { return };
         self.take_answers();
-        let found = keep("I2", in_order(&name, all));
+        let found = keep("I2", in_order(name, all));
         self.counted.read += found.len() as u64;
-        let Some(truth) = self.oracle.there.get_mut(&name) else { return };
-        keep("I1", truth.check_kept(&name, from..end, info.log_start.0, &found));
+        let Some(truth) = self.oracle.there.get_mut(name) else { return };
+        keep("I1", truth.check_kept(name, asked, info.log_start.0, &found));
         // Retention may have overtaken the reader.
         let start = if truth.retained { info.log_start.0 } else { 0 };
-        saw(&name, truth, start, &found);
+        saw(name, truth, start, &found);
     }
 
     /// Starts a reader that waits, or ends one.
@@ -146,9 +192,11 @@ impl World<'_> {
             self.take_answers();
             self.watched(watcher, batch);
         }
-        let hold = self.random.below(TAKEN_MAX as u64) as usize;
+        // Some are let go of at once, and some are held for long.
+        let hold = self.random.below(HELD_MAX as u64) as usize;
         while watcher.held.len() > hold {
-            watcher.held.pop_front().into_iter().for_each(Held::release);
+            let nth = self.random.below(watcher.held.len() as u64) as usize;
+            watcher.held.swap_remove_back(nth).into_iter().for_each(Held::release);
         }
         true
     }

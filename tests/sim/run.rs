@@ -32,29 +32,22 @@ pub(crate) fn worlds(
     live: impl Fn(u64) -> Result<Counted, Box<Failure>> + Sync,
 ) {
     keep_panics();
-    let threads = std::env::var("THALWEG_SIM_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
     let (next, total, failures) =
         (AtomicU64::new(seeds.start), Mutex::new(Counted::default()), Mutex::new(Vec::new()));
     let started = Instant::now();
-    std::thread::scope(|scope| {
-        for worker in 0..threads {
-            let work = || {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || failures.lock().is_ok_and(|failed| failed.len() >= TOLD_MAX) {
-                        return;
-                    }
-                    match live(seed) {
-                        Ok(counted) => total.lock().expect("counting does not panic").add(&counted),
-                        Err(failure) => {
-                            let small = shrink(failure.clone());
-                            failures.lock().expect("counting does not panic").push(failure.tell(&small));
-                        }
-                    }
+    on_threads(|| {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end || failures.lock().is_ok_and(|failed| failed.len() >= TOLD_MAX) {
+                return;
+            }
+            match live(seed) {
+                Ok(counted) => total.lock().expect("counting does not panic").add(&counted),
+                Err(failure) => {
+                    let small = shrink(failure.clone());
+                    failures.lock().expect("counting does not panic").push(failure.tell(&small));
                 }
-            };
-            let named = std::thread::Builder::new().name(format!("world {worker}"));
-            named.spawn_scoped(scope, work).expect("a thread for worlds");
+            }
         }
     });
     let (total, failures) = (total.into_inner().expect("counted"), failures.into_inner().expect("counted"));
@@ -62,6 +55,17 @@ pub(crate) fn worlds(
     println!("{method}: {total:?}, {rate:.1} seeds/s");
     scoreboard::count(method, &total.named(), failures.len() as u64);
     assert!(failures.is_empty(), "{} seeds failed\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Does the same work on each of the threads that worlds may have.
+pub(crate) fn on_threads(work: impl Fn() + Sync) {
+    let threads = std::env::var("THALWEG_SIM_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
+    std::thread::scope(|scope| {
+        for worker in 0..threads {
+            let named = std::thread::Builder::new().name(format!("world {worker}"));
+            named.spawn_scoped(scope, &work).expect("a thread for worlds");
+        }
+    });
 }
 
 /// Ends the process, with the seed, if it lives too long.

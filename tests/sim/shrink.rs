@@ -15,7 +15,7 @@ use crate::world::World;
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) swarm: Swarm,
-    why: String,
+    pub(crate) why: String,
     event: u64,
     last: Vec<String>,
 }

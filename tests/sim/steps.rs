@@ -1,5 +1,6 @@
 //! What a world asks of the log, a step at a time.
 
+use bytes::Bytes;
 use thalweg::{Ack, AppendOptions, Batch, Header, Offset, PartitionConfig, Record, Retention};
 
 use crate::promises;
@@ -20,6 +21,12 @@ impl World<'_> {
             self.answer_all();
         }
         match self.random.below(100) {
+            0..3 if self.swarm.has(Kind::Bursts) => {
+                self.burst();
+                self.cut_between_answers();
+            }
+            3..5 if self.swarm.has(Kind::Slow) => self.hold_up(),
+            5..6 if self.swarm.has(Kind::Slow) => self.read_slowly(),
             0..42 => self.append(),
             42..46 => self.append_if(),
             46..52 if self.swarm.has(Kind::Joints) => self.append_jointly(),
@@ -50,6 +57,13 @@ impl World<'_> {
                 self.host.shard().turn();
             }
         }
+        if self.swarm.has(Kind::Cuts) && self.random.chance(0.03) {
+            // In the middle of what was asked for just now, or of what the background does.
+            let most = if self.random.chance(0.5) { 6 } else { 60 };
+            let ops = self.random.below(most);
+            self.events.note(format!("a power cut after {ops} operations"));
+            self.host.disk.crash_after(ops);
+        }
     }
 
     pub(crate) fn pick_partition(&mut self) -> Option<String> {
@@ -66,15 +80,21 @@ impl World<'_> {
         (0..count).map(|_| self.record(len)).collect()
     }
 
-    fn record(&mut self, len: usize) -> Record {
+    /// A value that there is only once.
+    pub(crate) fn value(&mut self, len: usize) -> Bytes {
         self.values += 1;
+        let mut value = self.values.to_le_bytes().to_vec();
+        value.resize(len.max(8), self.values as u8);
+        value.into()
+    }
+
+    pub(crate) fn record(&mut self, len: usize) -> Record {
+        let value = self.value(len);
         let number = self.values;
-        let mut value = number.to_le_bytes().to_vec();
-        value.resize(len.max(8), number as u8);
         let keyed = self.swarm.has(Kind::Compaction) || self.random.chance(0.3);
         let key = keyed.then(|| format!("key {}", self.random.below(6)).into_bytes().into());
         let tombstone = key.is_some() && self.random.chance(0.1);
-        let mut record = Record { key, value: (!tombstone).then(|| value.into()), ..Record::default() };
+        let mut record = Record { key, value: (!tombstone).then_some(value), ..Record::default() };
         if tombstone || self.random.chance(0.2) {
             // What has no value must be told from others too.
             let value = Some(number.to_le_bytes().to_vec().into());
@@ -106,6 +126,10 @@ impl World<'_> {
 
     pub(crate) fn append_to(&mut self, name: &str, options: AppendOptions) {
         let records = self.records(6);
+        self.append_records(name, options, records);
+    }
+
+    pub(crate) fn append_records(&mut self, name: &str, options: AppendOptions, records: Vec<Record>) {
         self.events.note(format!("append {} to {name}, {options:?}", records.len()));
         let Ok(partition) = self.log().partition(name) else { return };
         let batch = match records.as_slice() {

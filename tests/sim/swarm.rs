@@ -24,7 +24,7 @@ pub(crate) enum Kind {
     SyncErrors,
     /// Reads fail.
     ReadErrors,
-    /// Reads come back with a wrong bit, or from another place.
+    /// Reads come back with a wrong bit, or from another place; a write to a new segment is lost.
     Rot,
     /// The disk is full for a while.
     Full,
@@ -66,10 +66,12 @@ pub(crate) enum Kind {
     Large,
     /// A group waits for company.
     Linger,
+    /// More is asked for at once than groups in flight take.
+    Bursts,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 28] = [
+    pub(crate) const ALL: [Kind; 29] = [
         Kind::Lost,
         Kind::Torn,
         Kind::Reordered,
@@ -98,6 +100,7 @@ impl Kind {
         Kind::Readers,
         Kind::Large,
         Kind::Linger,
+        Kind::Bursts,
     ];
 
     /// The kind of this name.
@@ -138,6 +141,13 @@ impl Swarm {
         swarm
     }
 
+    /// The same world with one kind.
+    #[cfg(feature = "planted")]
+    pub(crate) fn with(mut self, kind: Kind) -> Swarm {
+        self.on.insert(kind);
+        self
+    }
+
     /// The same world with fewer steps.
     pub(crate) fn shorter(&self, steps: u32) -> Swarm {
         Swarm { steps, ..self.clone() }
@@ -176,6 +186,11 @@ impl Swarm {
         config.group.in_flight_max = pick(&[1, 2, 3]) as u32;
         config.group.linger_us = if self.has(Kind::Linger) { 200 } else { 0 };
         config.limits.queue_bytes_max = pick(&[16, 64, 1024]) << 10;
+        if self.has(Kind::Bursts) {
+            // Twice that may wait at a time, which is enough for a group to begin beside another.
+            (config.group.bytes_max, config.group.in_flight_max) = (32 << 10, 3);
+            config.limits.queue_bytes_max = 1 << 20;
+        }
         config.wal.file_bytes = if self.has(Kind::SmallWal) { 112 << 10 } else { 256 << 10 };
         config.wal.witness_after_us = pick(&[200, 2_000, 20_000]) as u32;
         config.wal.recovery_target_ms = pick(&[10, 1000]) as u32;

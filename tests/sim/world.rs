@@ -203,11 +203,18 @@ impl<'a> World<'a> {
         let off = self.host.disk.is_off();
         match end {
             End::Close if !off => {
-                let closed = self.host.take().map(|shard| shard.close());
+                let (unknown, faults) = (self.oracle.unknown, self.host.disk.faults_fired());
+                let closed = self.host.take().map(|shard| answered::closes(self, shard));
                 self.take_answers();
                 // The power may go off meanwhile, of what was planned before.
                 if closed == Some(Ok(())) && !self.host.disk.is_off() {
+                    assert_eq!(self.oracle.unknown, unknown, "I20: a close leaves appends behind");
                     self.oracle.closed();
+                    // The manifest's note of where the log ends is one that may fail.
+                    let noted = !self.full && self.host.disk.faults_fired() == faults;
+                    if noted && self.swarm.has(Kind::Damage) && self.random.chance(0.3) {
+                        promises::detected::told_when_closed(self);
+                    }
                 }
             }
             End::Kill if !off => {
@@ -220,7 +227,9 @@ impl<'a> World<'a> {
             }
         }
         drop(self.host.take());
-        if self.host.disk.is_off() {
+        // A close may have been what lost something.
+        let doomed = end == End::Close && self.may_be_doomed();
+        if doomed || self.host.disk.is_off() {
             self.host.disk.crash();
             self.counted.crash_points += 1;
         }

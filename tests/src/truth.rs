@@ -38,6 +38,8 @@ pub struct Truth {
     pub sent: Vec<Sent>,
     /// Whether retention may have trimmed it at any time.
     pub retained: bool,
+    /// The fewest bytes that retention had to leave at any time; 0 if it had to leave none.
+    pub retained_bytes_min: Option<u64>,
     /// Whether it may have been compacted at any time.
     pub compacted: bool,
     /// Whether tombstones may have come of age: the wall clock jumps.
@@ -61,6 +63,9 @@ impl Truth {
 
     fn foresee(&mut self, config: &PartitionConfig) {
         self.retained |= config.retention != Retention::default();
+        let Retention { bytes_max, age_max_ms } = config.retention;
+        let least = if age_max_ms.is_some() { Some(0) } else { bytes_max };
+        self.retained_bytes_min = self.retained_bytes_min.into_iter().chain(least).min();
         self.compacted |= config.compact;
     }
 
@@ -98,6 +103,23 @@ impl Truth {
         }
         let asked = log_start == self.log_start || self.trims.contains(&log_start);
         if asked || self.retained { Ok(()) } else { Err(format!("{name}: nobody trimmed to {log_start}")) }
+    }
+
+    /// Checks that retention, if it was what moved the log start here, left as much as it had to.
+    ///
+    /// # Errors
+    /// If it did not.
+    pub fn check_retained(&self, name: &str, log_start: u64, found: &Found) -> Result<(), String> {
+        let trimmed = log_start == self.log_start || self.trims.contains(&log_start);
+        if trimmed || self.compacted {
+            return Ok(());
+        }
+        let left: u64 = found.range(log_start..).map(|(_, record)| stored_bytes_max(record)).sum();
+        let least = self.retained_bytes_min.unwrap_or(0);
+        if left >= least {
+            return Ok(());
+        }
+        Err(format!("{name}: retention went to {log_start} and left {left} B, of {least} at least"))
     }
 
     /// Whether a record may be missing: a later one of its key is known.
@@ -227,6 +249,13 @@ impl Truth {
         self.known = self.known.split_off(&log_start);
         Ok((there, lost))
     }
+}
+
+/// The most bytes that a record takes in a segment, in a batch of its own.
+fn stored_bytes_max(record: &Record) -> u64 {
+    let headers = record.headers.iter().flat_map(|header| [Some(&header.name), header.value.as_ref()]);
+    let parts = record.key.iter().chain(&record.value).chain(headers.flatten());
+    parts.map(|part| part.len() as u64 + 16).sum::<u64>() + 128
 }
 
 /// Whether `seen` is the record that was sent: with its timestamp, if it was given one.

@@ -1,6 +1,6 @@
 //! Step 4: one write and one sync for the whole group, however many partitions it touches.
 
-use thalweg_io::{BLOCK, Backend, Buffer, Durability, Nanos, Op, Pending};
+use thalweg_io::{BLOCK, Backend, Buffer, Nanos, Op, Pending};
 
 use crate::append::assign::assign;
 use crate::append::group::{Assigned, GroupBuilder, GroupStart, Placed};
@@ -11,6 +11,7 @@ use crate::append::request::{
 use crate::append::{Ack, AppendError, Appended};
 use crate::config::GROUP_OVERHEAD;
 use crate::ids::{GroupNumber, WalPosition};
+use crate::planted::{self, Planted, planted};
 use crate::shard::turn::{AppendedParts, Room, Shard};
 use crate::wal::control::Control;
 use crate::wal::file_header::FILE_HEADER_BYTES;
@@ -52,6 +53,15 @@ impl Formed {
     /// Whether it has a part of an append over several shards.
     pub(crate) fn spans_shards(&self) -> bool {
         self.joints.iter().any(|(part, _)| part.joint.spans_shards())
+    }
+
+    /// Tells the other shards, once, that its part of a joint append will stay.
+    pub(crate) fn announce(&mut self) {
+        if !std::mem::replace(&mut self.announced, true) {
+            for (part, places) in &self.joints {
+                part.durable(places.iter().copied());
+            }
+        }
     }
 
     /// Ends everything in it with an error.
@@ -132,7 +142,7 @@ impl<B: Backend> Shard<B> {
 
     /// Takes a change of the catalog into the group, or refuses it.
     pub(crate) fn take_control(&mut self, request: ControlRequest, formed: &mut Formed) {
-        let ControlRequest { mut control, reply } = request;
+        let ControlRequest { mut control, mut reply } = request;
         let refuse = |error: ControlError| {
             if let Some(slot) = &reply {
                 slot.fill(Err(error));
@@ -165,6 +175,11 @@ impl<B: Backend> Shard<B> {
                 if *log_start > known.flushed {
                     let (partition, wanted, end) = (*partition, *log_start, known.flushed);
                     return refuse(ControlError::BeyondEnd { partition, wanted, end });
+                }
+                if planted(Planted::TrimNotDurable)
+                    && let Some(slot) = reply.take()
+                {
+                    slot.fill(Ok(*partition));
                 }
             }
             Control::Configure { partition, .. } => {
@@ -221,6 +236,7 @@ impl<B: Backend> Shard<B> {
     /// Steps 3 and 4: lays the group out in the tail cache and sends it to the disk.
     pub(crate) fn group_and_send(&mut self, assigned: &mut [Assigned], mut formed: Formed) {
         let core = self.core.clone();
+        let assigned = self.tear_joint(assigned, &formed);
         let now_ms = core.reactor.wall_ms();
         let mut state = core.state_mut();
         let state = &mut *state;
@@ -244,7 +260,7 @@ impl<B: Backend> Shard<B> {
             salt: active.salt,
             byte,
             position: WalPosition::new(active.sequence, byte, wal.file_bytes),
-            durable: wal.durable,
+            durable: planted::proven(wal.durable, wal.next_group),
             shard: wal.shard,
             previous: wal.previous,
             now_ms,
@@ -275,11 +291,21 @@ impl<B: Backend> Shard<B> {
         let Some(view) = state.cache.publish(total) else { unreachable!("reserved above") };
         formed.bytes = total as u64;
         formed.formed_at = core.reactor.now();
-        let write =
-            Op::Write { file, position: at, buf: Buffer::View(view), durability: Durability::Durable };
-        let pending = core.reactor.start(write);
+        let (buf, durability) = (Buffer::View(view), planted::group_durability());
+        let pending = core.reactor.start(Op::Write { file, position: at, buf, durability });
+        if planted(Planted::SyncBeforeWriteEnds) {
+            drop(core.reactor.start(Op::Sync { file }));
+        }
+        if planted(Planted::AckBeforeSync) {
+            formed.acks.drain(..).for_each(|(slot, at)| slot.fill(Ok(at)));
+        }
         self.witnessed = formed.marker;
         self.in_flight.push_back(InFlight { pending, formed });
+    }
+
+    /// Whether nothing shows yet that the last group was durable.
+    pub(crate) fn unproven(&self) -> bool {
+        !self.witnessed && !planted(Planted::IdleMarkerSkipped)
     }
 
     /// Writes a marker once the shard has been idle for a while: it proves that the last group was
@@ -287,7 +313,7 @@ impl<B: Backend> Shard<B> {
     pub(crate) fn witness(&mut self) -> bool {
         let idle = self.core.reactor.now().since(self.last_durable);
         let due = idle >= u64::from(self.core.config.wal.witness_after_us) * 1000;
-        if self.witnessed || !due || !self.in_flight.is_empty() {
+        if !self.unproven() || !due || !self.in_flight.is_empty() {
             return false;
         }
         self.mark()
@@ -336,11 +362,15 @@ impl<B: Backend> Shard<B> {
     /// Takes completed writes, in order, and publishes what they made durable.
     pub(crate) fn reap(&mut self) -> bool {
         let mut busy = false;
+        if planted(Planted::GroupsAckedOutOfOrder) {
+            self.in_flight.rotate_left(usize::from(self.in_flight.len() > 1));
+        }
         while let Some(flight) = self.in_flight.front_mut() {
             let Some(completion) = flight.pending.try_take() else { break };
             let Some(InFlight { formed, .. }) = self.in_flight.pop_front() else { break };
             busy = true;
             if let Err(error) = completion.result {
+                let Some(formed) = self.overlook(formed) else { continue };
                 let reason = format!("group {} did not reach the disk: {error}", formed.number);
                 self.stop(formed, &reason);
                 return true;
@@ -351,12 +381,15 @@ impl<B: Backend> Shard<B> {
     }
 
     /// A group is durable: mark it.
-    fn flushed(&mut self, formed: Formed) {
+    pub(crate) fn flushed(&mut self, mut formed: Formed) {
         self.core.state_mut().wal.durable = formed.number;
         self.last_durable = self.core.reactor.now();
         self.polling.borrow_mut().committed(self.last_durable.since(formed.formed_at));
         if !formed.marker {
             self.core.governor.committed(formed.formed_at, self.last_durable);
+        }
+        if planted(Planted::PartAnnouncedEarly) {
+            formed.announce();
         }
         self.durable.push_back(formed);
     }

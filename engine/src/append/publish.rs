@@ -7,6 +7,7 @@ use thalweg_io::Backend;
 use crate::append::persist::Formed;
 use crate::ids::PartitionId;
 use crate::manifest::Change;
+use crate::planted::{Planted, planted};
 use crate::shard::turn::Shard;
 use crate::wal::control::Control;
 
@@ -18,17 +19,14 @@ impl<B: Backend> Shard<B> {
     pub(crate) fn publish_decided(&mut self) -> bool {
         let mut busy = false;
         while let Some(formed) = self.durable.front_mut() {
-            if !std::mem::replace(&mut formed.announced, true) {
-                for (part, places) in &formed.joints {
-                    part.durable(places.iter().copied());
-                }
-            }
+            formed.announce();
             if let Some(error) = formed.joints.iter().find_map(|(part, _)| part.failure()) {
                 let Some(formed) = self.durable.pop_front() else { break };
                 self.stop(formed, &format!("a part of a joint append failed: {error}"));
                 return true;
             }
-            if !formed.joints.iter().all(|(part, _)| part.joint.is_decided()) {
+            let decided = formed.joints.iter().all(|(part, _)| part.joint.is_decided());
+            if !decided && !planted(Planted::JointPublishedUndecided) {
                 break;
             }
             let Some(formed) = self.durable.pop_front() else { break };
@@ -55,7 +53,15 @@ impl<B: Backend> Shard<B> {
         for placed in &formed.placed {
             core.wake_readers(placed.partition);
         }
+        if let [(_, first), (_, second), ..] = formed.acks.as_mut_slice()
+            && planted(Planted::AnswersSwapped)
+        {
+            std::mem::swap(first, second);
+        }
         for (slot, at) in formed.acks.drain(..) {
+            if planted(Planted::TicketResolvedTwice) {
+                slot.fill(Ok(at));
+            }
             slot.fill(Ok(at));
         }
         for (part, _) in formed.joints.drain(..) {
@@ -89,7 +95,9 @@ impl<B: Backend> Shard<B> {
                 if let Some(gone) = state.partitions.remove(partition) {
                     gone.runs.iter().for_each(|run| state.release_run(run.file, run.bytes));
                 }
-                state.catalog.push(Change::PartitionDeleted(partition));
+                if !planted(Planted::DeletionNotInManifest) {
+                    state.catalog.push(Change::PartitionDeleted(partition));
+                }
                 drop(state);
                 self.core.wake_readers(partition);
                 self.core.maintain.notify(usize::MAX);
@@ -101,7 +109,9 @@ impl<B: Backend> Shard<B> {
                 {
                     known.log_start = *log_start;
                     let (partition, log_start) = (*partition, *log_start);
-                    state.catalog.push(Change::Trimmed { partition, log_start });
+                    if !planted(Planted::TrimNotInManifest) {
+                        state.catalog.push(Change::Trimmed { partition, log_start });
+                    }
                     state.release_trimmed_runs(partition);
                     drop(state);
                     self.core.wake_readers(partition);
@@ -111,7 +121,9 @@ impl<B: Backend> Shard<B> {
             }
             Control::Configure { partition, config } => {
                 state.partitions.configure(*partition, *config);
-                state.catalog.push(Change::Configured { partition: *partition, config: *config });
+                if !planted(Planted::SettingsNotInManifest) {
+                    state.catalog.push(Change::Configured { partition: *partition, config: *config });
+                }
                 *partition
             }
             Control::Joint { .. } => return,

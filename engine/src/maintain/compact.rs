@@ -6,6 +6,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::ids::Offset;
+use crate::planted::{Planted, planted};
 use crate::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, BatchView};
 use crate::segment::ReadError;
 
@@ -39,6 +40,9 @@ impl KeyMap {
         for record in batch.records() {
             let record = record.map_err(|error| ReadError::new(batch.base_offset().0, error))?;
             let Some(key) = record.key() else { continue };
+            if planted(Planted::CompactionKeepsFirst) && self.last.contains_key(key) {
+                continue;
+            }
             if let Some(last) = self.last.get_mut(key) {
                 *last = record.offset;
                 continue;
@@ -56,6 +60,9 @@ impl KeyMap {
     }
 
     fn is_last(&self, key: &[u8], offset: Offset) -> bool {
+        if planted(Planted::CompactionKeepsFirst) {
+            return self.last.get(key).is_none_or(|first| *first >= offset);
+        }
         self.last.get(key).is_none_or(|last| *last <= offset)
     }
 }
@@ -82,7 +89,8 @@ pub(super) fn compact_batch(batch: &BatchView, keys: &KeyMap, horizon_ms: i64) -
         let (raw, behind) = rest.split_at(record.encoded_len());
         rest = behind;
         let keep = record.key().is_none_or(|key| {
-            let dead = record.value().is_none() && record.timestamp_ms < horizon_ms;
+            let of_age = record.timestamp_ms < horizon_ms || planted(Planted::TombstonesDroppedAtOnce);
+            let dead = record.value().is_none() && of_age;
             keys.is_last(key, record.offset) && !dead
         });
         if keep {

@@ -12,6 +12,7 @@ use crate::maintain::MaintainError;
 use crate::maintain::compact::{Keep, KeyMap, compact_batch};
 use crate::manifest::{Change, SegmentKind, SegmentMeta};
 use crate::partitions::{Partition, RunRef};
+use crate::planted::{Planted, planted};
 use crate::read::cut::{Bounds, Piece, cut_piece};
 use crate::record::BatchView;
 use crate::segment::{
@@ -152,6 +153,10 @@ impl<B: Backend> Core<B> {
         }
         let mut changes: Vec<_> = inputs.iter().map(|file| Change::SegmentRemoved(*file)).collect();
         changes.extend(built.iter().map(|built| Change::SegmentAdded(built.meta.clone())));
+        if planted(Planted::MergedRemovedEarly) {
+            self.adopt(&built, &replaced).await;
+            self.remove_merged(inputs).await;
+        }
         if let Err(error) = self.commit_manifest(changes).await {
             let error = MaintainError::from(error);
             if !error.is_fatal() {
@@ -159,7 +164,16 @@ impl<B: Backend> Core<B> {
             }
             return Err(error);
         }
-        self.adopt(&built, &replaced).await;
+        if !planted(Planted::MergedRemovedEarly) {
+            self.adopt(&built, &replaced).await;
+            self.remove_merged(inputs).await;
+        }
+        self.metrics.borrow_mut().segments_merged += inputs.len() as u64;
+        Ok(())
+    }
+
+    /// Removes segments that nothing refers to any more.
+    async fn remove_merged(&self, inputs: &[FileNumber]) {
         for file in inputs {
             self.state_mut().segments.remove(file);
             self.files.forget(*file);
@@ -168,8 +182,6 @@ impl<B: Backend> Core<B> {
                 tracing::warn!(shard = self.shard.0, file = file.0, %error, "a merged segment stays on disk");
             }
         }
-        self.metrics.borrow_mut().segments_merged += inputs.len() as u64;
-        Ok(())
     }
 
     /// Writes the stretches: large ones to segments of their own, the others to one they share.
@@ -276,7 +288,8 @@ impl<B: Backend> Core<B> {
         let runs = stretch.runs.iter().filter(|run| run.end_offset > from && run.base_offset < end);
         for run in runs {
             self.for_each_batch(stretch, run, windows, async |batch: BatchView| {
-                if batch.end_offset() <= from || batch.base_offset() >= end {
+                let lost = planted(Planted::MergeLosesBatch) && batch.base_offset().0 % 16 == 9;
+                if batch.end_offset() <= from || batch.base_offset() >= end || lost {
                     return Ok(());
                 }
                 let kept = if compacting { compact_batch(&batch, &keys, horizon_ms)? } else { Keep::Whole };

@@ -14,6 +14,7 @@ use crate::governor::{Governor, REQUEST_BYTES_MAX, Work};
 use crate::ids::FileNumber;
 use crate::maintain::MaintainError;
 use crate::manifest::Change;
+use crate::planted::{Planted, planted};
 use crate::shard::Core;
 use crate::wal::ring::{Filling, SpareFile};
 
@@ -65,7 +66,11 @@ pub(crate) async fn make_file<B: Backend>(
             zero_fill(governor, file, 0, len).await?;
         }
         reactor.run(Op::Sync { file }).await?;
-        governor.put(temporary.clone(), path.clone()).await?;
+        let (from, to) = (temporary.clone(), path.clone());
+        match planted(Planted::NoDirectorySyncOfWal) {
+            true => reactor.run(Op::Rename { from, to }).await?,
+            false => governor.put(from, to).await?,
+        }
         Ok(filled)
     };
     match made.await {

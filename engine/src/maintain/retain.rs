@@ -12,6 +12,7 @@ use crate::maintain::MaintainError;
 use crate::maintain::prepare::zero_fill;
 use crate::manifest::{Change, SegmentKind};
 use crate::partitions::RunRef;
+use crate::planted::{Planted, planted};
 use crate::shard::Core;
 use crate::slot::Slot;
 use crate::wal::control::Control;
@@ -30,7 +31,7 @@ pub(crate) fn retained_start(retention: &Retention, runs: &[RunRef], now_ms: i64
         let newest = run.max_timestamp_ms.min(now_ms);
         let too_old =
             retention.age_max_ms.is_some_and(|age_max_ms| now_ms.saturating_sub(newest) as u64 > age_max_ms);
-        if !too_many && !too_old {
+        if !too_many && !too_old && !planted(Planted::RetentionTakesAll) {
             break;
         }
         bytes -= run.bytes;
@@ -85,6 +86,9 @@ impl<B: Backend> Core<B> {
                 continue;
             }
             self.files.forget(file);
+            if planted(Planted::SegmentRemovedEarly) {
+                let _ = self.reactor.run(Op::Remove { path: self.path(file) }).await;
+            }
             let committed = self.commit_manifest(vec![Change::SegmentRemoved(file)]).await;
             committed.inspect_err(|_| self.state_mut().give_back_segment(file))?;
             self.state_mut().segments.remove(&file);

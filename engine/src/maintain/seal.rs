@@ -16,6 +16,7 @@ use crate::maintain::due::{Outlook, due, files_max};
 use crate::maintain::walk::STEP_PARTITIONS;
 use crate::manifest::{Change, SegmentKind};
 use crate::partitions::TailEntry;
+use crate::planted::{Planted, planted};
 use crate::record::{BatchHeader, check_batch};
 use crate::segment::{Built, Pieces, ReadError, SegmentReader, SegmentWriter};
 use crate::segment::{IndexBuilder, SegmentIdentity, promote};
@@ -152,6 +153,9 @@ impl<B: Backend> Core<B> {
         changes.push(Change::Floor { sequence, group });
         let resolved = self.manifest.lock().await.manifest.joint_resolved.max(job.joint());
         changes.push(Change::JointResolved(resolved));
+        if planted(Planted::WalRecycledEarly) {
+            self.adopt_sealed(&job, &built, promoted).await;
+        }
         if let Err(error) = self.commit_manifest(changes).await {
             let error = MaintainError::from(error);
             if !error.is_fatal() && !promoted {
@@ -163,7 +167,9 @@ impl<B: Backend> Core<B> {
         for built in &built {
             self.files.forget(built.meta.file);
         }
-        self.adopt_sealed(&job, &built, promoted).await;
+        if !planted(Planted::WalRecycledEarly) {
+            self.adopt_sealed(&job, &built, promoted).await;
+        }
         {
             let mut metrics = self.metrics.borrow_mut();
             metrics.files_sealed += job.files.len() as u64;
@@ -222,7 +228,8 @@ impl<B: Backend> Core<B> {
         let (mut job, positions, mut ids) = {
             let state = self.state();
             let files: Vec<_> = state.wal.full.iter().take(count).collect();
-            let next = state.wal.full.get(count).or(state.wal.active.as_ref())?;
+            let count_behind = if planted(Planted::FloorTooEarly) { state.wal.full.len() } else { count };
+            let next = state.wal.full.get(count_behind).or(state.wal.active.as_ref())?;
             let (first, last) = (files.first()?.sequence, files.last()?.sequence);
             let sequence_end = WalSequence(last.0 + 1);
             let [start, end] = [first, sequence_end].map(|at| WalPosition::new(at, 0, state.wal.file_bytes));

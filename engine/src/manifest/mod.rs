@@ -7,6 +7,7 @@ mod codec;
 mod edit;
 mod file;
 mod predicate;
+mod snapshot;
 mod state;
 
 pub use codec::{EDIT_HEADER_BYTES, decode_edit, encode_edit};

@@ -2,6 +2,7 @@
 
 use crate::ids::{Offset, PartitionId};
 use crate::partitions::Partition;
+use crate::planted::{Planted, planted};
 use crate::read::request::{FetchError, ReadFrom, ReadLevel};
 use crate::segment::IndexEntry;
 
@@ -40,6 +41,7 @@ impl Target {
 /// The end of what `level` shows.
 pub(crate) fn visible_end(partition: &Partition, level: ReadLevel) -> Offset {
     match level {
+        ReadLevel::Flushed if planted(Planted::ReadPastFlushed) => partition.log_end,
         ReadLevel::Flushed => partition.flushed,
         ReadLevel::Accepted => partition.log_end,
     }

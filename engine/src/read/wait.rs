@@ -5,6 +5,7 @@ use std::rc::Rc;
 use thalweg_io::Backend;
 
 use crate::ids::{Offset, PartitionId};
+use crate::planted::{Planted, planted};
 use crate::read::request::{FetchError, FetchRequest, ReadFrom};
 use crate::shard::Core;
 
@@ -41,7 +42,7 @@ impl<B: Backend> Core<B> {
     pub(crate) fn wake_readers(self: &Rc<Self>, partition: PartitionId) {
         let waiting = {
             let mut state = self.state_mut();
-            if state.waiting_count == 0 {
+            if state.waiting_count == 0 || planted(Planted::WaitingReadersForgotten) {
                 return;
             }
             let Some(waiting) = state.waiting.remove(&partition) else { return };

@@ -7,6 +7,7 @@ use thalweg_io::{AlignedBuf, BLOCK, Backend, FileId, Op, OpenMode};
 use crate::governor::{Governor, Work};
 use crate::ids::{FileNumber, Offset, PartitionId, ShardId};
 use crate::manifest::{SegmentKind, SegmentMeta};
+use crate::planted::{Planted, planted};
 use crate::read::cut::{Bounds, Expected, Piece, cut_expected};
 use crate::record::BatchHeader;
 use crate::segment::encode::Steps;
@@ -235,10 +236,17 @@ impl<'a, B: Backend> SegmentWriter<'a, B> {
         let mut trailer = self.identity.trailer(self.written, batch_bytes);
         write_footer(self.governor, self.file, &self.index.footer, &mut trailer).await?;
         let reactor = self.governor.reactor();
-        reactor.run(Op::Sync { file: self.file }).await?;
+        if !planted(Planted::SegmentNotSynced) {
+            reactor.run(Op::Sync { file: self.file }).await?;
+        }
         let checked = check(self.governor, self.file, &trailer, &self.index.footer).await;
+        let checked = if planted(Planted::SegmentNotReadBack) { Ok(()) } else { checked };
         checked.map_err(|error| std::io::Error::other(format!("reading it back: {error}")))?;
-        self.governor.put(self.temporary.clone(), self.path.clone()).await?;
+        let (from, to) = (self.temporary.clone(), self.path.clone());
+        match planted(Planted::NoDirectorySyncOfSegment) {
+            true => reactor.run(Op::Rename { from, to }).await?,
+            false => self.governor.put(from, to).await?,
+        }
         reactor.run(Op::Close { file: self.file }).await?;
         Ok(trailer)
     }

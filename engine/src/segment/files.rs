@@ -9,6 +9,7 @@ use thalweg_io::{Backend, FileId, Op, OpenMode, Reactor};
 
 use crate::ids::FileNumber;
 use crate::partitions::RunRef;
+use crate::planted::{Planted, planted};
 use crate::segment::footer::{IndexEntry, Trailer};
 use crate::segment::read::{ReadError, SegmentReader, read_trailer};
 
@@ -132,7 +133,7 @@ impl<B: Backend> SegmentFiles<B> {
 
     fn make_room(&self) {
         let mut open = self.open.borrow_mut();
-        while open.len() >= self.open_max {
+        while open.len() >= self.open_max && !planted(Planted::SegmentsStayOpen) {
             let oldest = open.iter().filter(|(_, file)| Rc::strong_count(file) == 1);
             let Some(number) = oldest.min_by_key(|(_, file)| file.used.get()).map(|(number, _)| *number)
             else {

@@ -15,6 +15,7 @@ use crate::ids::{FileNumber, GroupNumber, ShardId};
 use crate::mailbox::Mailbox;
 use crate::manifest::{Loaded, Manifest, ManifestError, ManifestFile, is_full, load};
 use crate::metrics::Metrics;
+use crate::planted::{Planted, planted};
 use crate::segment::files::SegmentFiles;
 use crate::segment::{SegmentReader, read_trailer};
 use crate::shard::Core;
@@ -247,7 +248,7 @@ impl<B: Backend> Recovering<B> {
         let mut shard = Shard::new(core.clone());
         // The last group may have been acknowledged: from now on that can be proved.
         shard.witnessed = marked;
-        if fresh || report.dropped.is_some() {
+        if (fresh || report.dropped.is_some()) && !planted(Planted::CutNotRecorded) {
             let io = |source| RecoverError::Io { path: core.dir.clone(), source };
             let recorded = shard.record_cut().await.map_err(io)?;
             // Other shards rely on the cut of a joint append; else a later opening cuts again.

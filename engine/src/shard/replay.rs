@@ -10,6 +10,7 @@ use crate::cache::TailCache;
 use crate::ids::{FileNumber, GroupNumber, Offset, PartitionId, WalSequence};
 use crate::manifest::{Change, Loaded, manifest_name};
 use crate::partitions::{Partitions, RunRef, TailEntry};
+use crate::planted::{Planted, planted};
 use crate::shard::core::file_path;
 use crate::shard::recover::{RecoverError, ShardPlace};
 use crate::shard::state::{SegmentState, State};
@@ -84,16 +85,21 @@ impl Found<'_> {
         }
         self.add_wal_files(&mut state);
         let mut last = None;
-        for group in &self.scan.groups {
+        let forgotten = usize::from(planted(Planted::LastGroupForgotten));
+        for group in self.scan.groups.iter().take(self.scan.groups.len().saturating_sub(forgotten)) {
             self.replay_group(&mut state, group)?;
             last = Some(group);
         }
         if let Some(group) = last {
             state.wal.previous = group.header.crc;
-            state.wal.next_group = group.header.number.next();
+            let number = group.header.number;
+            state.wal.next_group = if planted(Planted::GroupNumberReused) { number } else { number.next() };
             state.wal.durable = group.header.number;
         } else if let Some((_, _, header)) = self.scan.live().next() {
             state.wal.previous = header.previous;
+        }
+        if planted(Planted::OffsetsReused) {
+            state.partitions.iter_mut().for_each(|partition| partition.log_end = partition.sealed_end());
         }
         Ok((state, self.scan.groups.len() as u64))
     }
@@ -310,7 +316,9 @@ fn replay_control(state: &mut State, control: &Control, shards: u16) {
             if *partition < state.next_partition {
                 return; // the manifest has it, or it was deleted since
             }
-            state.next_partition = PartitionId(partition.0.saturating_add(u32::from(shards)));
+            if !planted(Planted::PartitionIdReused) {
+                state.next_partition = PartitionId(partition.0.saturating_add(u32::from(shards)));
+            }
             let name: Arc<str> = name.as_str().into();
             state.partitions.insert(*partition, name.clone(), *config, Offset(0));
             state.catalog.push(Change::NextPartition(state.next_partition));

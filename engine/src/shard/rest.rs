@@ -41,7 +41,7 @@ impl<B: Backend> Shard<B> {
         let linger = linger.map(|queued| queued.since.plus_us(u64::from(self.core.config.group.linger_us)));
         // A group that waits for room is woken by whoever makes some.
         let linger = linger.filter(|_| !self.held_up);
-        let idle = !self.witnessed && self.in_flight.is_empty() && state.arrivals.is_empty();
+        let idle = self.unproven() && self.in_flight.is_empty() && state.arrivals.is_empty();
         let witness =
             idle.then(|| self.last_durable.plus_us(u64::from(self.core.config.wal.witness_after_us)));
         let device = self.in_flight.front().map(|oldest| self.patience.next_look(oldest.formed.formed_at));

@@ -13,6 +13,7 @@ use crate::append::persist::{Formed, InFlight};
 use crate::append::request::{AppendReply, Arrival, Queued};
 use crate::append::{AppendError, Appended};
 use crate::mailbox::{Mailbox, Request};
+use crate::planted::{Planted, planted};
 use crate::shard::core::Core;
 use crate::shard::patience::{Look, Patience};
 use crate::shard::polling::Polling;
@@ -208,8 +209,9 @@ impl<B: Backend> Shard<B> {
         let mut state = self.core.state_mut();
         state.roll_wanted = false;
         // A file that nothing was written to since is not worth a new life.
-        if state.wal.active.as_ref().is_some_and(|active| active.batch_bytes > 0) {
-            state.wal.roll(salt, now_ms);
+        let due = state.wal.active.as_ref().is_some_and(|active| active.batch_bytes > 0);
+        // Without a spare that is ready it is asked for again: nobody is woken to ask at once.
+        if due && state.wal.roll(salt, now_ms) {
             self.core.maintain.notify(usize::MAX);
         }
     }
@@ -228,7 +230,8 @@ impl<B: Backend> Shard<B> {
             let Some(queued) = state.arrivals.front() else { break };
             let bytes = queued.arrival.bytes_max();
             // A group that is cut for one joint append would take another with it.
-            let second = queued.arrival.is_joint() && formed.spans_shards();
+            let second =
+                queued.arrival.is_joint() && formed.spans_shards() && !planted(Planted::PartsShareGroup);
             if second || (taken > 0 && formed.bytes_max + bytes > room) {
                 break;
             }
@@ -312,7 +315,7 @@ impl<B: Backend> Shard<B> {
             return true;
         }
         // What is queued may still need a WAL file, which maintenance prepares.
-        if !self.is_quiet() {
+        if !self.is_quiet() && !planted(Planted::ClosedWhileWriting) {
             return false;
         }
         if !self.core.state().closing {
@@ -322,7 +325,7 @@ impl<B: Backend> Shard<B> {
         if self.core.maintenance_tasks.get() > 0 {
             return false;
         }
-        if !self.witnessed {
+        if self.unproven() {
             self.last_durable = Nanos(0);
             self.witness();
         }
@@ -332,7 +335,7 @@ impl<B: Backend> Shard<B> {
     /// Notes in the manifest how far the log was durable, so that losing its end later is no torn
     /// write. Returns whether that is done.
     fn note_closed(&mut self) -> bool {
-        if std::mem::replace(&mut self.closed_noted, true) {
+        if std::mem::replace(&mut self.closed_noted, true) || planted(Planted::ClosedNoteSkipped) {
             return true; // no maintenance task is left, this one included
         }
         let core = self.core.clone();

@@ -19,6 +19,7 @@
 //! acknowledgements are given in order, and `f` was not.
 
 use crate::ids::{FileNumber, GroupNumber};
+use crate::planted::{Planted, planted};
 
 /// What recovery found behind the last group of an unbroken run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +83,7 @@ pub fn decide(tail: &Tail) -> Decision {
     let missing = tail.missing;
     if let Some(proof) = &tail.later_durable
         && proof.durable >= missing
+        && !planted(Planted::CutInTheMiddle)
     {
         return Decision::Refuse(format!(
             "group {missing} is damaged, but group {} (file {:016x}, byte {}) shows that it was durable",
@@ -95,6 +97,7 @@ pub fn decide(tail: &Tail) -> Decision {
         ));
     }
     match &tail.state {
+        TailState::Unreadable(_) if planted(Planted::UnreadableIsTorn) => Decision::Cut { fresh_file: true },
         TailState::Unreadable(why) => {
             Decision::Refuse(format!("group {missing} can't be read ({why}), which proves no torn write"))
         }

@@ -6,6 +6,7 @@ use std::path::Path;
 use thalweg_io::{BLOCK, Backend, FileId, Reactor};
 
 use crate::ids::{FileNumber, GroupNumber, ShardId, WalSequence};
+use crate::planted::{Planted, planted};
 use crate::reread::read_settled;
 use crate::segment::{TRAILER_BYTES, Trailer};
 use crate::shard::core::file_number;
@@ -133,7 +134,7 @@ fn headless(block: &[u8], position: u64, identity: &WalIdentity) -> Option<FileH
         && group.shard == identity.shard
         && group.directory == identity.directory as u64
         && identity.takes(group.sequence);
-    ours.then_some(FileHeader {
+    (ours && !planted(Planted::LostHeaderIsSpare)).then_some(FileHeader {
         shard: identity.shard,
         sequence: group.sequence,
         salt: group.salt,

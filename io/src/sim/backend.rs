@@ -1,8 +1,10 @@
 //! A shard's view of a simulated disk.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use crate::backend::{Backend, Completion, Nanos, Op, Tag};
 use crate::memory::Region;
@@ -55,6 +57,16 @@ impl Backend for SimBackend {
     /// once when there is neither.
     fn park(&mut self, deadline: Option<Nanos>) {
         self.state.borrow_mut().park(self.client, deadline.map(|deadline| deadline.0));
+    }
+
+    /// Gives whoever polls a look in between any two turns.
+    fn idle(&mut self, deadline: Option<Nanos>) -> impl Future<Output = ()> + use<> {
+        self.park(deadline);
+        let mut looked = false;
+        poll_fn(move |context| {
+            context.waker().wake_by_ref();
+            if std::mem::replace(&mut looked, true) { Poll::Ready(()) } else { Poll::Pending }
+        })
     }
 
     fn in_flight(&self) -> usize {

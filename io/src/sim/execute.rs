@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use crate::backend::{BLOCK, Buffer, Completion, Durability, Entry, FileId, Op, OpenMode, Reply};
 use crate::memory::AlignedBuf;
+use crate::planted::{Planted, planted};
 
 use super::client::{ClientKey, Flight, Handle};
 use super::crash::tear_in_flight;
@@ -251,7 +252,7 @@ impl State {
                 if let Some(last) = pages.last_mut().filter(|_| !kept.is_multiple_of(8)) {
                     last.sectors = (1 << (kept % 8)) - 1;
                 }
-                failure = Some(Errno::IO.into());
+                failure = (!planted(Planted::ShortWriteIgnored)).then(|| Errno::IO.into());
             }
             Some(Effect::Delay(_) | Effect::Misdirect | Effect::MisdirectTo(_)) | None => {}
         }

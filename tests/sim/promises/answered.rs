@@ -1,6 +1,10 @@
 //! I17: every call ends, and an error is one that its world gives reason for.
 
-use thalweg::{AppendError, ControlError};
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use thalweg::{AppendError, ControlError, OwnedShard};
 use thalweg_io::Nanos;
 
 use crate::swarm::Kind;
@@ -17,6 +21,19 @@ pub(crate) fn in_time(world: &World<'_>, since: Nanos) {
     let waited_s = world.host.disk.now().since(since) / 1_000_000_000;
     let ends = world.host.disk.is_off() || world.ended();
     assert!(ends || waited_s < DEADLINE_S, "I17: a call has no answer after {waited_s} s");
+}
+
+/// Closes a shard: that is a call too.
+pub(crate) fn closes(world: &World<'_>, shard: OwnedShard) -> Result<(), AppendError> {
+    let since = world.host.disk.now();
+    let mut closing = pin!(shard.close_within());
+    for _ in 0..TURNS_MAX {
+        if let Poll::Ready(closed) = closing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return closed;
+        }
+        in_time(world, since);
+    }
+    panic!("I17: a close never ends");
 }
 
 /// After the end of its shard nothing waits.

@@ -26,6 +26,7 @@ pub(crate) fn settings(truth: &mut Truth, look: &Look) {
 pub(crate) fn records(truth: &Truth, look: &Look) {
     let (name, start) = (&look.info.name, look.info.log_start.0);
     keep("I1", truth.check_start(name, start));
+    keep("I1", truth.check_retained(name, look.log_start, &look.found));
     let end = look.info.log_end.0;
     assert!(end >= truth.end(), "I1: {name}: ends at {end}, {} is known", truth.end());
     keep("I1", truth.check_kept(name, start..u64::MAX, look.log_start, &look.found));

@@ -2,7 +2,11 @@
 //! everything can be appended to and read, the background comes to rest, and a close leaves nothing to
 //! recover (I20).
 
-use thalweg::{AppendOptions, ShardStats};
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use thalweg::{AppendOptions, ReadFrom, Reader, ShardStats};
 
 use crate::faults::ROOMY;
 use crate::world::{End, World};
@@ -10,6 +14,8 @@ use crate::world::{End, World};
 /// How long the background gets to come to rest, ms of virtual time.
 const REST_MS: u64 = 60_000;
 const LOOK_MS: u64 = 100;
+/// Looks of a reader that waits, a ms apart, until it must have heard of everything.
+const LOOKS_MAX: u32 = 1000;
 
 /// The liveness phase.
 pub(crate) fn all_goes_on(world: &mut World<'_>) {
@@ -26,18 +32,60 @@ pub(crate) fn all_goes_on(world: &mut World<'_>) {
     world.answer_all();
     let acked = world.oracle.acked;
     let names: Vec<String> = world.oracle.there.keys().cloned().collect();
+    let mut waiting: Vec<_> = names.iter().map(|name| Waiting::new(world, name)).collect();
+    world.pause(LOOK_MS);
     for name in &names {
         world.append_to(name, AppendOptions::default());
     }
     world.answer_all();
     assert!(!world.ended(), "I16: the shard ends by itself: {:?}", world.log().ended());
     assert!(world.oracle.acked >= acked + names.len() as u64, "I16: appends are refused");
+    waiting.iter_mut().for_each(|waiting| waiting.hears_of_all(world));
     at_rest(world);
     nothing_left_over(world);
     world.restart(End::Close);
     world.calm();
     let dropped = world.host.shard().recovery().dropped.clone();
     assert_eq!(dropped, None, "I20: a close leaves something to recover");
+}
+
+/// A reader that waits at the end of a partition.
+struct Waiting {
+    name: String,
+    reader: Reader,
+    next: u64,
+}
+
+impl Waiting {
+    fn new(world: &World<'_>, name: &str) -> Waiting {
+        let reader = world.log().partition(name).expect("it is there").read(ReadFrom::Latest);
+        let mut waiting = Waiting { name: name.to_owned(), reader, next: 0 };
+        waiting.take();
+        waiting
+    }
+
+    /// Takes what there is.
+    fn take(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(batch) = pin!(self.reader.next_batch()).poll(&mut context) {
+            let batch = batch.and_then(Result::ok);
+            let batch = batch.unwrap_or_else(|| panic!("I16: {}: a reader that waits has ended", self.name));
+            self.next = batch.end_offset().0;
+        }
+    }
+
+    /// It gets everything that was appended while it waited.
+    fn hears_of_all(&mut self, world: &mut World<'_>) {
+        let end = world.oracle.there[&self.name].end();
+        for _ in 0..LOOKS_MAX {
+            self.take();
+            if self.next >= end {
+                return;
+            }
+            world.pause(1);
+        }
+        panic!("I16: {}: a reader that waits has heard up to {}, not {end}", self.name, self.next);
+    }
 }
 
 fn stats(world: &mut World<'_>) -> ShardStats {

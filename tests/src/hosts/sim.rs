@@ -7,6 +7,9 @@ use thalweg_io::sim::{SimDisk, SimOptions};
 
 use crate::Host;
 
+/// How long a shard that waits for nothing is left alone at first, µs of virtual time.
+const IDLE_US: u64 = 10;
+
 /// A shard on a disk in memory, in virtual time.
 pub struct Sim {
     /// The disk.
@@ -68,14 +71,19 @@ impl Host for Sim {
         let disk = self.disk.clone();
         let end = disk.now().plus_us(ms * 1000);
         let shard = self.shard();
+        let mut idle_us = IDLE_US;
         while disk.now() < end {
             let before = disk.now();
             if !shard.turn() {
                 shard.park();
+                // A shard that waits for nothing is looked at less and less often.
                 if disk.now() == before {
-                    disk.advance_us(10);
+                    disk.advance_us(idle_us);
+                    idle_us *= 2;
+                    continue;
                 }
             }
+            idle_us = IDLE_US;
         }
     }
 
