@@ -59,13 +59,17 @@ impl Backend for SimBackend {
         self.state.borrow_mut().park(self.client, deadline.map(|deadline| deadline.0));
     }
 
-    /// Gives whoever polls a look in between any two turns.
+    /// Gives whoever polls a look in between any two turns, and then sleeps.
     fn idle(&mut self, deadline: Option<Nanos>) -> impl Future<Output = ()> + use<> {
-        self.park(deadline);
+        let (state, client) = (self.state.clone(), self.client);
         let mut looked = false;
         poll_fn(move |context| {
-            context.waker().wake_by_ref();
-            if std::mem::replace(&mut looked, true) { Poll::Ready(()) } else { Poll::Pending }
+            if !std::mem::replace(&mut looked, true) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            state.borrow_mut().park(client, deadline.map(|deadline| deadline.0));
+            Poll::Ready(())
         })
     }
 
