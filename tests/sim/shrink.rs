@@ -64,6 +64,12 @@ pub(crate) fn live(swarm: &Swarm) -> Result<Lived, Box<Failure>> {
     }
 }
 
+/// A seed of which two worlds were made.
+pub(crate) fn two_worlds(swarm: &Swarm, first: &Lived, second: &Lived) -> Box<Failure> {
+    let why = format!("it is two worlds: {first:?} and {second:?}");
+    Box::new(Failure { swarm: swarm.clone(), why, event: 0, last: Vec::new() })
+}
+
 /// The smallest world found that still fails.
 pub(crate) fn shrink(mut failure: Box<Failure>) -> Box<Failure> {
     loop {
